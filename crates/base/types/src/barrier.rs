@@ -1,0 +1,90 @@
+//! Barriers and table records: the facts by which source position, log and live tables agree (`docs/rfcs/0002-barriers.md`).
+
+use crate::ids::{Generation, Position, SourceName, TableId, TableName};
+use crate::schema::TableSchema;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Topic of all barriers: one partition, policy delete.
+pub const BARRIER_TOPIC: &str = "_mainstem.barriers";
+/// Topic of the last `TableRecord` of each table: key = table id in decimal, policy compact.
+pub const TABLE_TOPIC: &str = "_mainstem.tables";
+
+/// A consistent cut of one source: everything up to `position` is in the log before `ends`, and nothing after it. Always between
+/// two source transactions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Barrier {
+    pub source: SourceName,
+    /// Dense per source, from 1.
+    pub seq: u64,
+    pub position: Position,
+    /// Commit time of the last transaction in it, microseconds since 1970-01-01T00:00:00Z; 0 when it has none.
+    pub commit_time_us: i64,
+    /// Ends of the partitions that changed since the previous barrier; all of the source's when `full`.
+    pub ends: Vec<PartitionEnd>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub full: bool,
+    /// Tables whose record changed at this barrier. The same records stand in [`TABLE_TOPIC`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<Arc<TableRecord>>,
+}
+
+/// One past the last offset of a partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionEnd {
+    pub topic: Arc<str>,
+    pub partition: i32,
+    pub end: i64,
+}
+
+/// How far a captured table is. The texts are those of `mainstem.source_tables.state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TableState {
+    Waiting,
+    Snapshotting,
+    Streaming,
+    Paused,
+    Failed,
+    Excluded,
+    /// Dropped in the source or taken out of the capture: its data is to be forgotten.
+    Dropped,
+}
+
+impl TableState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Snapshotting => "snapshotting",
+            Self::Streaming => "streaming",
+            Self::Paused => "paused",
+            Self::Failed => "failed",
+            Self::Excluded => "excluded",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+/// The last word on one table of a source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableRecord {
+    pub table: TableId,
+    pub source: SourceName,
+    /// The name under which it is queried: (`shop`, `film`) or (`shop_sales`, `orders`).
+    pub name: TableName,
+    /// Its topic, `shop.public.film`; partition 0.
+    pub topic: Arc<str>,
+    pub state: TableState,
+    /// The generation being filled or, once `live`, the one readers see.
+    pub generation: Generation,
+    /// The generation readers see, once one is whole.
+    pub live: Option<Generation>,
+    pub schema: Arc<TableSchema>,
+    /// For partitioned and inherited tables: the parent's query name, over whose leaves a view is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TableName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_code: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Arc<str>>,
+}

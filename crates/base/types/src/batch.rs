@@ -1,0 +1,120 @@
+//! Change events of one table as Arrow columns, in commit order: what flows from a connector to the log and to live tables.
+
+use crate::ids::{ColumnId, Generation, TableId};
+use crate::schema::TableSchema;
+use arrow::array::RecordBatch;
+use std::sync::Arc;
+
+/// What happened to a row; the codes are Debezium's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Op {
+    /// Read by a snapshot.
+    Read = b'r',
+    Create = b'c',
+    Update = b'u',
+    Delete = b'd',
+    /// The whole table was emptied; its `rows` row is all NULL.
+    Truncate = b't',
+}
+
+impl Op {
+    pub fn code(self) -> &'static str {
+        match self {
+            Op::Read => "r",
+            Op::Create => "c",
+            Op::Update => "u",
+            Op::Delete => "d",
+            Op::Truncate => "t",
+        }
+    }
+
+    pub fn from_code(code: &[u8]) -> Option<Self> {
+        match code {
+            b"r" => Some(Op::Read),
+            b"c" => Some(Op::Create),
+            b"u" => Some(Op::Update),
+            b"d" => Some(Op::Delete),
+            b"t" => Some(Op::Truncate),
+            _ => None,
+        }
+    }
+}
+
+/// The source transaction of a run of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tx {
+    /// Top-level transaction id, widened so that it never wraps (Postgres xid8). 0 for snapshot rows.
+    pub id: u64,
+    /// Where the commit lies in the source's log (Postgres: LSN of the commit record). For snapshot rows: the snapshot's place.
+    pub commit_lsn: u64,
+    /// Microseconds since 1970-01-01T00:00:00Z.
+    pub commit_time_us: i64,
+}
+
+/// Change events of one table, columnar.
+///
+/// `rows` has one row per event, in the schema's column order and Arrow types (`TableSchema::arrow`):
+/// the new row for `Read`, `Create`, `Update`; the old identity columns (others NULL), or under FULL the whole old row, for
+/// `Delete`; all NULL for `Truncate`.
+#[derive(Clone, Debug)]
+pub struct ChangeBatch {
+    pub schema: Arc<TableSchema>,
+    pub rows: RecordBatch,
+    pub ops: Vec<Op>,
+    /// Place of each event in the source's log (Postgres: LSN). As long as `ops`.
+    pub lsns: Vec<u64>,
+    /// Position of each event within its transaction, over all tables, from 0. As long as `ops`.
+    pub orders: Vec<u32>,
+    /// Runs of rows of the same transaction: (index one past the run's last row, transaction). Ends with `ops.len()`.
+    pub txs: Vec<(u32, Tx)>,
+    /// Old images of updates that carried one (a changed key: identity columns only; FULL: whole row). `old_rows[i]` is the
+    /// event's index in `rows`, ascending; row i of `old` is its old image. An update without one kept its identity.
+    pub old: Option<RecordBatch>,
+    pub old_rows: Vec<u32>,
+    /// Events whose new row lacks values that did not change (TOAST): (event index ascending, their columns). The cells are NULL
+    /// in `rows` and the old values stay.
+    pub unchanged: Vec<(u32, Vec<ColumnId>)>,
+}
+
+impl ChangeBatch {
+    pub fn len(&self) -> usize {
+        self.ops.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+
+    /// Memory of the Arrow buffers and the per-row facts, bytes; used for back-pressure, not for accounting to the byte.
+    pub fn bytes(&self) -> usize {
+        self.rows.get_array_memory_size() + self.old.as_ref().map_or(0, RecordBatch::get_array_memory_size) + self.ops.len() * 13
+    }
+
+    /// The transaction of event `row`.
+    pub fn tx(&self, row: usize) -> Tx {
+        let run = self.txs.partition_point(|(end, _)| *end as usize <= row);
+        self.txs[run].1
+    }
+
+    /// The old image of event `row`: (batch, row in it).
+    pub fn old_image(&self, row: usize) -> Option<(&RecordBatch, usize)> {
+        let at = self.old_rows.binary_search(&(row as u32)).ok()?;
+        self.old.as_ref().map(|old| (old, at))
+    }
+
+    pub fn unchanged_of(&self, row: usize) -> &[ColumnId] {
+        match self.unchanged.binary_search_by_key(&(row as u32), |(r, _)| *r) {
+            Ok(at) => &self.unchanged[at].1,
+            Err(_) => &[],
+        }
+    }
+}
+
+/// A change batch that knows its place in our house. All of its rows belong to one generation.
+#[derive(Clone, Debug)]
+pub struct TableBatch {
+    pub table: TableId,
+    pub generation: Generation,
+    pub changes: Arc<ChangeBatch>,
+}

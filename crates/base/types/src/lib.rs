@@ -1,0 +1,18 @@
+//! The words every layer shares: identities, schemas, change batches, barriers, errors, and the traits by which doors reach engines.
+//!
+//! An item is admitted only when two crates need it today. No settings, no I/O.
+
+pub mod barrier;
+pub mod batch;
+pub mod error;
+pub mod ids;
+pub mod metrics;
+pub mod schema;
+pub mod sources;
+pub mod sql;
+
+pub use barrier::{Barrier, PartitionEnd, TableRecord, TableState};
+pub use batch::{ChangeBatch, Op, TableBatch, Tx};
+pub use error::{Code, Error, ErrorKind, Result};
+pub use ids::{ColumnId, Generation, Position, Principal, SourceName, TableId, TableName, UpstreamId};
+pub use schema::{Column, ColumnType, Identity, TableSchema};

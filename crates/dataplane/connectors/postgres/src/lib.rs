@@ -1,0 +1,1 @@
+//! PostgreSQL: logical replication into change batches, and a copy beside it.

@@ -1,0 +1,1 @@
+//! SQL over the warehouse's snapshots. The only crate that names DataFusion.

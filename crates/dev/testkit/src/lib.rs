@@ -1,0 +1,1 @@
+//! Fixtures: a throw-away Postgres, the Sakila shop, workloads, comparisons, conformance suites.

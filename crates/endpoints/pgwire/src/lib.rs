@@ -1,0 +1,1 @@
+//! The Postgres wire: translates the protocol to SqlService and decides nothing.
