@@ -31,6 +31,8 @@ pub(crate) struct SourceState {
     /// Tables by topic, for barriers' partition ends.
     pub topics: BTreeMap<Arc<str>, TableId>,
     pub gone: Vec<Gone>,
+    /// A group could not be read whole: nothing may be shown, flushed or applied any more until the next start.
+    pub halted: bool,
     hot_bytes: usize,
     shown: Option<Arc<SourceSnapshot>>,
 }
@@ -43,7 +45,9 @@ pub(crate) struct SourceSnapshot {
 
 impl SourceSnapshot {
     pub fn add_to(&self, name: &SourceName, snapshot: &mut Snapshot) {
-        snapshot.seqs.insert(name.clone(), self.seq);
+        if self.seq > 0 {
+            snapshot.seqs.insert(name.clone(), self.seq);
+        }
         for view in &self.tables {
             let name = view.record.name.clone();
             if let Some(parent) = &view.record.parent {
@@ -58,7 +62,7 @@ impl SourceSnapshot {
 
 impl SourceState {
     pub fn new(ground: Ground) -> Self {
-        Self { ground, tables: BTreeMap::new(), seq: 0, topics: BTreeMap::new(), gone: Vec::new(), hot_bytes: 0, shown: None }
+        Self { ground, tables: BTreeMap::new(), seq: 0, topics: BTreeMap::new(), gone: Vec::new(), halted: false, hot_bytes: 0, shown: None }
     }
 
     fn show(&mut self) -> Result<Arc<SourceSnapshot>> {
@@ -177,6 +181,7 @@ impl Source {
             self.tell(&group.barrier, now_us);
         }
         // A group that could not be read whole stays unseen: readers keep what was published.
+        state.halted = done.is_err();
         if done.is_ok() && large {
             *self.published.lock() = None;
         }

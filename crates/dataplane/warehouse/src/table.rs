@@ -95,6 +95,7 @@ impl Table {
             return;
         }
         gone.extend(self.filling.take().map(retire));
+        self.topic_generation = self.topic_generation.max(generation.0);
         self.filling = Some(Rows::new(self.ground.home(self.record.table, generation), schema.clone()));
         self.touch();
     }

@@ -101,7 +101,7 @@ impl Warehouse {
                 }
             }
         };
-        let thread = spawn_thread(&format!("apply-{}", source_name_short(&self.ground, &stop)), work)
+        let thread = spawn_thread("apply", work)
             .map_err(|e| Error::retry(codes::IO, "cannot start an applier thread").caused_by(e))?;
         Ok(Applier { stop, thread })
     }
@@ -114,6 +114,10 @@ impl LiveTables for Warehouse {
             return Err(Error::retry(codes::CLOSED, "the warehouse is closed"));
         }
         self.stop_applier(source).await;
+        if self.source(source).with_state(|state| state.halted) {
+            let text = format!("the live tables of source {source} stopped inside a barrier; restart to replay it");
+            return Err(Error::retry(codes::CLOSED, text));
+        }
         let (sender, receiver) = tail::channel();
         let applier = self.run_applier(self.source(source), receiver)?;
         self.appliers.lock().insert(source.clone(), applier);
