@@ -14,12 +14,13 @@ pub fn test(root: &Path, args: &[String]) -> Result<bool, String> {
     let started = Instant::now();
     let mut summary = Summary::default();
     summary.step("tidy", || tidy::run(root).map(|violations| violations == 0));
-    summary.step("rustfmt", || run::passes(run::cargo(root).args(["fmt", "--all", "--check"])));
     let mut tools = None;
     summary.step("tools", || {
+        provision::rust_components(root)?;
         tools = Some((provision::postgres()?, provision::python(root)?));
         Ok(true)
     });
+    summary.step("rustfmt", || run::passes(run::cargo(root).args(["fmt", "--all", "--check"])));
     let compiles = summary.step("clippy", || {
         let mut clippy = run::cargo(root);
         clippy.arg("clippy").args(&selection.packages).args(["--all-targets", "--", "--deny", "warnings"]);

@@ -80,10 +80,11 @@ fn list(root: &Path) -> Result<Vec<String>, String> {
         for entry in std::fs::read_dir(&dir).map_err(|e| format!("cannot list {}: {e}", dir.display()))? {
             let path = entry.map_err(|e| format!("cannot list {}: {e}", dir.display()))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if matches!(name.as_str(), "target" | ".git" | "__pycache__" | "node_modules") {
+                continue;
+            }
             if path.is_dir() {
-                if !matches!(name.as_str(), "target" | ".git" | "__pycache__" | "node_modules") {
-                    open.push(path);
-                }
+                open.push(path);
             } else if let Ok(inside) = path.strip_prefix(root) {
                 names.push(inside.to_string_lossy().into_owned());
             }
