@@ -100,6 +100,7 @@ pub fn run(root: &Path) -> Result<usize, String> {
     found.extend(arrows::check(&tree));
     found.extend(source::headers(&tree));
     found.extend(source::names(&tree));
+    found.extend(source::marks(&tree));
     found.extend(codes::check(&tree));
     found.extend(documents::check(&tree));
     found.extend(machine::check(&tree, &machine::Machine::this(root)));
