@@ -105,7 +105,10 @@ pub fn run(root: &Path) -> Result<usize, String> {
     found.extend(documents::check(&tree));
     found.extend(machine::check(&tree, &machine::Machine::this(root)));
     found.extend(ratchet::check(&tree, &ratchet::before(root)));
-    found.extend(licences::check(&tree, &licences::packages(root)?));
+    match licences::packages(root) {
+        Ok(packages) => found.extend(licences::check(&tree, &packages)),
+        Err(violation) => found.push(violation),
+    }
     found.sort();
     for violation in &found {
         println!("{violation}");
