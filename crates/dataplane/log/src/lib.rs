@@ -3,9 +3,10 @@
 //! `EventLog` is the only face; what it promises must be possible on Apache Kafka as well (decision 24).
 
 pub mod batch;
+pub mod codes;
 mod local;
 
-pub use batch::{RecordBatchBuilder, RecordRef, records};
+pub use batch::{RecordBatchBuilder, RecordRef, RecordView, records, visit};
 pub use local::{LocalLog, LogSettings};
 
 use async_trait::async_trait;
