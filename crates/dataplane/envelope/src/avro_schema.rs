@@ -1,7 +1,7 @@
 //! The Avro schemas of a table's key and envelope, as Debezium's PostgreSQL connector and Connect's Avro converter name things. Written
 //! as text with its fields in a fixed order, because equality of texts decides whether a schema is new.
 
-use mainstem_types::{Column, ColumnType, Identity, TableSchema};
+use mainstem_types::{Column, ColumnId, ColumnType, Identity, TableSchema};
 use std::collections::HashSet;
 
 /// The property of a value schema that holds the table's schema as we know it.
@@ -95,12 +95,12 @@ pub(crate) struct KeyColumn {
 
 /// The record key's columns; empty: records have null keys.
 pub(crate) fn key_columns(schema: &TableSchema) -> Vec<KeyColumn> {
-    let in_identity = |id| match &schema.identity {
+    let in_identity = |id: &ColumnId| match &schema.identity {
         Identity::Key { columns } => columns.contains(id),
         Identity::WholeRow => true,
         Identity::AppendOnly => false,
     };
-    let column = |id| {
+    let column = |id: &ColumnId| {
         let index = schema.index_of(*id)?;
         Some(KeyColumn { index, not_null: schema.columns[index].not_null, in_identity: in_identity(id) })
     };
@@ -145,7 +145,6 @@ pub(crate) fn value_schema(topic: &str, schema: &TableSchema) -> Result<String, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mainstem_types::ColumnId;
 
     #[test]
     fn names_fit_and_differ() {

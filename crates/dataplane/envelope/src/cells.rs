@@ -117,7 +117,8 @@ pub(crate) struct Image<'a> {
 impl<'a> Image<'a> {
     /// Checks that the batch has the schema's columns.
     pub(crate) fn of(schema: &TableSchema, rows: &'a RecordBatch) -> Result<Self> {
-        let columns = schema.columns.iter().zip(rows.columns()).map(|(c, array)| Cells::of(&c.kind, array)).collect::<Option<Vec<_>>>();
+        let columns =
+            schema.columns.iter().zip(rows.columns()).map(|(c, array)| Cells::of(&c.kind, array)).collect::<Option<Vec<_>>>();
         match columns {
             Some(columns) if columns.len() == schema.columns.len() && columns.len() == rows.num_columns() => Ok(Self { columns }),
             _ => Err(Error::bug(

@@ -83,22 +83,17 @@ pub fn encode_generation(context: &EncodeContext<'_>, batch: &ChangeBatch, gener
 /// That the batch's parts fit one another: all that follows may then index.
 fn check(batch: &ChangeBatch) -> Result<()> {
     let events = batch.ops.len();
-    let ascending = |rows: &mut dyn Iterator<Item = u32>| {
-        let mut next = 0;
-        rows.all(|row| {
-            let fits = row >= next && (row as usize) < events;
-            next = row.saturating_add(1);
-            fits
-        })
-    };
+    let inside = |last: Option<u32>| last.is_none_or(|row| (row as usize) < events);
+    let old_rows = batch.old_rows.is_sorted_by(|a, b| a < b) && inside(batch.old_rows.last().copied());
+    let unchanged = batch.unchanged.is_sorted_by(|a, b| a.0 < b.0) && inside(batch.unchanged.last().map(|(row, _)| *row));
     let runs = batch.txs.is_sorted_by(|a, b| a.0 < b.0) && batch.txs.last().map_or(0, |(end, _)| *end as usize) == events;
     let fits = batch.rows.num_rows() == events
         && batch.lsns.len() == events
         && batch.orders.len() == events
         && runs
         && batch.old.as_ref().map_or(0, |old| old.num_rows()) == batch.old_rows.len()
-        && ascending(&mut batch.old_rows.iter().copied())
-        && ascending(&mut batch.unchanged.iter().map(|(row, _)| *row));
+        && old_rows
+        && unchanged;
     if fits {
         return Ok(());
     }
@@ -164,7 +159,9 @@ impl<'a> Encoder<'a> {
             Op::Read | Op::Create | Op::Update => {
                 let keyed = self.put_key(rows, event.row, old);
                 let moved = match old {
-                    Some((image, at)) if keyed && event.op == Op::Update => self.put_old_key(image, at) && self.key != self.old_key,
+                    Some((image, at)) if keyed && event.op == Op::Update => {
+                        self.put_old_key(image, at) && self.key != self.old_key
+                    }
                     _ => false,
                 };
                 if moved && let Some((image, at)) = old {
@@ -244,7 +241,8 @@ impl<'a> Encoder<'a> {
         self.mask = mask;
         self.before.clear();
         old.put(&mut self.before, old_row);
-        let mut headers: [(&str, &[u8]); 4] = [(OLD_KEY_HEADER, &self.old_key), (BEFORE_HEADER, &self.before), ("", &[]), ("", &[])];
+        let mut headers: [(&str, &[u8]); 4] =
+            [(OLD_KEY_HEADER, &self.old_key), (BEFORE_HEADER, &self.before), ("", &[]), ("", &[])];
         let mut count = 2;
         if event.order != 0 {
             headers[count] = (ORDER_HEADER, order.bytes());

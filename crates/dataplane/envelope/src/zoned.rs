@@ -84,9 +84,7 @@ fn parse(text: &[u8]) -> Option<i64> {
     if !(4..=6).contains(&year.len()) || rest.last() != Some(&b'Z') {
         return None;
     }
-    let number = |digits: &[u8]| {
-        digits.iter().try_fold(0i64, |n, d| d.is_ascii_digit().then(|| n * 10 + i64::from(d - b'0')))
-    };
+    let number = |digits: &[u8]| digits.iter().try_fold(0i64, |n, d| d.is_ascii_digit().then(|| n * 10 + i64::from(d - b'0')));
     let part = |at: usize, before: u8, width: usize, max: i64| {
         (rest[at] == before).then(|| number(&rest[at + 1..at + 1 + width])).flatten().filter(|n| *n <= max)
     };
@@ -128,7 +126,8 @@ mod tests {
 
     #[test]
     fn other_texts_are_refused() {
-        for text in ["", "Z", "2018-06-20", "2018-06-20T13:37:03Z", "2018-13-20T13:37:03.123456Z", "20x8-06-20T13:37:03.123456Z"] {
+        for text in ["", "Z", "2018-06-20", "2018-06-20T13:37:03Z", "2018-13-20T13:37:03.123456Z", "20x8-06-20T13:37:03.123456Z"]
+        {
             assert!(parse_zoned(text.as_bytes()).is_err(), "{text}");
         }
     }
