@@ -46,7 +46,8 @@ fn rebuilt(part: &PartitionAppend, victim: usize, damage: &Damage, in_header: bo
     let mut builder = RecordBatchBuilder::new(0);
     for (at, record) in records(&part.batches).unwrap().iter().enumerate() {
         let mut value = record.value.as_ref().map(|v| v.to_vec());
-        let mut headers = record.headers.iter().map(|(n, v)| (n.to_vec(), v.clone().unwrap_or_default().to_vec())).collect::<Vec<_>>();
+        let mut headers =
+            record.headers.iter().map(|(n, v)| (n.to_vec(), v.clone().unwrap_or_default().to_vec())).collect::<Vec<_>>();
         if at == victim && in_header && !headers.is_empty() {
             headers[0].1 = damaged(&headers[0].1, damage);
         } else if at == victim {

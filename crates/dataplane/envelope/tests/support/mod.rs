@@ -170,7 +170,8 @@ fn kind() -> impl Strategy<Value = ColumnType> {
         Just(ColumnType::Int64),
         Just(ColumnType::Float32),
         Just(ColumnType::Float64),
-        (1u8..=38).prop_flat_map(|precision| (Just(precision), 0..=precision as i8))
+        (1u8..=38)
+            .prop_flat_map(|precision| (Just(precision), 0..=precision as i8))
             .prop_map(|(precision, scale)| ColumnType::Decimal { precision, scale }),
         Just(ColumnType::Text),
         Just(ColumnType::Bytes),
@@ -261,9 +262,7 @@ fn array(kind: &ColumnType, seeds: &[Option<(i128, String)>]) -> ArrayRef {
         ColumnType::Date => Arc::new(numbers().map(|n| n.map(|n| n as i32)).collect::<Date32Array>()),
         ColumnType::Time => Arc::new(longs().collect::<Time64MicrosecondArray>()),
         ColumnType::Timestamp => Arc::new(longs().collect::<TimestampMicrosecondArray>()),
-        ColumnType::TimestampTz => {
-            Arc::new(longs().collect::<TimestampMicrosecondArray>().with_data_type(kind.arrow()))
-        }
+        ColumnType::TimestampTz => Arc::new(longs().collect::<TimestampMicrosecondArray>().with_data_type(kind.arrow())),
     }
 }
 
@@ -285,23 +284,24 @@ struct EventSeed {
 }
 
 fn event_seed(columns: usize) -> impl Strategy<Value = EventSeed> {
-    let tx = (any::<u64>(), any::<u64>(), any::<i64>()).prop_map(|(id, commit_lsn, us)| Tx { id, commit_lsn, commit_time_us: us });
+    let tx =
+        (any::<u64>(), any::<u64>(), any::<i64>()).prop_map(|(id, commit_lsn, us)| Tx { id, commit_lsn, commit_time_us: us });
     let order = prop_oneof![Just(0u32), 1..300u32, any::<u32>()];
     let unchanged = prop_oneof![2 => Just(vec![false; columns]), 1 => vec(any::<bool>(), columns)];
-    (0..7u8, any::<bool>(), tx, any::<u64>(), order, any::<bool>(), unchanged).prop_map(
-        |(op, new_tx, tx, lsn, order, has_old, unchanged)| EventSeed { op, new_tx, tx, lsn, order, has_old, unchanged },
-    )
+    (0..7u8, any::<bool>(), tx, any::<u64>(), order, any::<bool>(), unchanged)
+        .prop_map(|(op, new_tx, tx, lsn, order, has_old, unchanged)| EventSeed { op, new_tx, tx, lsn, order, has_old, unchanged })
 }
 
 /// Random changes of a random table, of every kind that its identity allows.
 pub fn batch() -> impl Strategy<Value = ChangeBatch> {
     schema().prop_flat_map(|schema| {
         let columns = schema.columns.len();
-        (0..12usize).prop_flat_map(move |rows| {
-            let cells = || vec(vec(seed(), rows), columns);
-            (Just(schema.clone()), vec(event_seed(columns), rows), cells(), cells())
-        })
-        .prop_map(|(schema, events, cells, old_cells)| assemble(schema, &events, cells, old_cells))
+        (0..12usize)
+            .prop_flat_map(move |rows| {
+                let cells = || vec(vec(seed(), rows), columns);
+                (Just(schema.clone()), vec(event_seed(columns), rows), cells(), cells())
+            })
+            .prop_map(|(schema, events, cells, old_cells)| assemble(schema, &events, cells, old_cells))
     })
 }
 
