@@ -12,7 +12,7 @@ use crate::metrics;
 use crate::shared::{Shared, SourceState};
 use crate::tables::{Change, Entry, Phase, Tables, query_name};
 use mainstem_connector::{FoundTable, Seen, Source, StreamItem};
-use mainstem_env::{Env, JoinOnDrop};
+use mainstem_env::{Env, JoinOnDrop, Moment};
 use mainstem_envelope::Decoder;
 use mainstem_log::EventLog;
 use mainstem_types::{Error, ErrorKind, Position, Result, TableRecord, TableSchema, TableState, UpstreamId};
@@ -28,6 +28,8 @@ const DISCOVER_INTERVAL: Duration = Duration::from_secs(1);
 const EMPTY_BARRIER_INTERVAL: Duration = Duration::from_secs(10);
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_LAST: Duration = Duration::from_secs(30);
+/// How often the state is shown to `mainstem.sources` and `mainstem.source_tables` while nothing special happens.
+const SHOW_INTERVAL: Duration = Duration::from_millis(200);
 /// Tables copied side by side.
 const COPIES_MAX: usize = 2;
 
@@ -72,6 +74,7 @@ pub struct Runner {
     passed: Option<Position>,
     discovery: Option<JoinOnDrop<Result<Discovered>>>,
     discover_now: bool,
+    shown: Moment,
     backoff: Duration,
 }
 
@@ -85,6 +88,7 @@ impl Runner {
     pub async fn new(parts: RunnerParts) -> Result<Self> {
         let (copy_sender, copy_events) = mpsc::channel(2);
         let tables = Tables::new(parts.ingest.source.clone(), parts.records);
+        let shown = parts.env.clock.moment();
         Ok(Self {
             env: parts.env,
             log: parts.log,
@@ -103,6 +107,7 @@ impl Runner {
             waiters: Vec::new(),
             discovery: None,
             discover_now: true,
+            shown,
             backoff: BACKOFF_FIRST,
         })
     }
@@ -135,8 +140,7 @@ impl Runner {
                 self.rebuild(upstream, "the place in the source's log was lost").await?;
             }
         }
-        let known = self.ingest.position().is_some_and(|p| self.source.covers(p, &prepared.start));
-        if prepared.lost.is_some() || !known {
+        if prepared.lost.is_some() || self.ingest.position().is_none() {
             self.ingest.commit(Piece::default(), prepared.start.clone(), 0, self.tables.take_changed()).await?;
         }
         let start = self.ingest.position().cloned().unwrap_or(prepared.start);
@@ -176,22 +180,33 @@ impl Runner {
         let Some(passed) = self.passed.clone() else { return Ok(()) };
         let written = self.ingest.position().is_some_and(|p| *p == passed);
         let wanted = !self.waiters.is_empty() || self.ingest.since_last_barrier() >= EMPTY_BARRIER_INTERVAL;
-        if self.tables.has_changes() || (!written && wanted) {
+        let changed = self.tables.has_changes();
+        if changed || (!written && wanted) {
             let records = self.tables.take_changed();
             self.ingest.commit(Piece::default(), passed.clone(), 0, records).await?;
             reader.acknowledge(&passed);
         }
         self.answer_waiters();
+        self.show(changed);
+        Ok(())
+    }
+
+    /// Lets others see how far we are; not after every commit, since it costs more than one.
+    fn show(&mut self, now: bool) {
+        let moment = self.env.clock.moment();
+        if !now && moment - self.shown < SHOW_INTERVAL {
+            return;
+        }
+        self.shown = moment;
         self.tables.publish(&self.shared, false);
         let copying = self.tables.entries.values().any(|e| !matches!(e.phase, Phase::Live | Phase::Failed));
         self.shared.set_state(if copying { SourceState::Snapshotting } else { SourceState::Streaming });
-        Ok(())
     }
 
     fn answer_waiters(&mut self) {
         let Some(position) = self.ingest.position().cloned() else { return };
-        let whole = self.tables.entries.values().all(|e| matches!(e.phase, Phase::Live | Phase::Failed));
-        if !whole || self.discover_now || self.discovery.is_some() {
+        let whole = |e: &Entry| matches!(e.phase, Phase::Live | Phase::Failed) && e.ahead.is_none();
+        if !self.tables.entries.values().all(whole) || self.discover_now || self.discovery.is_some() {
             return;
         }
         let seq = self.ingest.seq();

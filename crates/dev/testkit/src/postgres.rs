@@ -3,10 +3,10 @@
 //! Calls block (a start takes about half a second) except those that return a client. A watchdog process ends the server and
 //! removes its directory when the test process goes away, however it goes.
 
-use crate::{Failure, Result};
+use crate::Result;
+use crate::process::{Watchdog, children_of, free_port, run, send, wait_for};
 use std::fmt::Write as _;
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -80,7 +80,7 @@ pub struct Postgres {
     tls: bool,
     account: Option<Account>,
     server: Option<Child>,
-    watchdog: Option<Child>,
+    watchdog: Option<Watchdog>,
 }
 
 /// The system account that runs the server when we are root, which Postgres refuses.
@@ -98,7 +98,7 @@ impl Postgres {
         let template = template(&binaries, account)?;
         let directory = tempfile::Builder::new().prefix("mainstem-pg-").tempdir()?.keep();
         let mut postgres = Self { binaries, directory, port: 0, tls: options.tls, account, server: None, watchdog: None };
-        postgres.watchdog = Some(postgres.spawn_watchdog()?);
+        postgres.watchdog = Some(Watchdog::start(&postgres.directory, "data/postmaster.pid", "QUIT")?);
         give(&postgres.directory, account)?;
         let data = postgres.data_directory();
         run(postgres.command("cp").args(["-a", "--reflink=auto"]).arg(&template).arg(&data))?;
@@ -181,13 +181,14 @@ impl Postgres {
 
     /// A client over the Unix socket (no password, no TLS). Its connection task ends with it.
     pub async fn connect(&self, database: &str) -> Result<tokio_postgres::Client> {
+        connect(&self.config(database)).await
+    }
+
+    /// What `connect` uses, for workers that connect again by themselves.
+    pub fn config(&self, database: &str) -> tokio_postgres::Config {
         let mut config = tokio_postgres::Config::new();
         config.host_path(&self.directory).port(self.port).user(USER).dbname(database);
-        let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
-        tokio::spawn(async move {
-            let _ = connection.await;
-        });
-        Ok(client)
+        config
     }
 
     /// Makes a database and returns its URL.
@@ -342,31 +343,22 @@ impl Postgres {
         run(self.command("sh").args(["-c", &script])).map_err(|e| format!("cannot make certificates with openssl: {e}"))?;
         Ok(())
     }
-
-    /// Waits for our end of its input to close, then ends the server and removes the directory.
-    fn spawn_watchdog(&self) -> Result<Child> {
-        let script = "cat >/dev/null; pid=$(head -n 1 \"$0/data/postmaster.pid\" 2>/dev/null); \
-                      if [ -n \"$pid\" ]; then kill -QUIT $pid; \
-                      for i in 1 2 3 4 5 6 7 8 9 10; do kill -0 $pid 2>/dev/null || break; sleep 0.2; done; fi; rm -rf \"$0\"";
-        Ok(Command::new("sh")
-            .args(["-c", script])
-            .arg(&self.directory)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()?)
-    }
 }
 
 impl Drop for Postgres {
     fn drop(&mut self) {
         let _ = self.stop(StopMode::Immediate);
-        if let Some(mut watchdog) = self.watchdog.take() {
-            drop(watchdog.stdin.take());
-            let _ = watchdog.wait();
-        }
+        drop(self.watchdog.take());
     }
+}
+
+/// Opens a session without TLS; its connection task ends with the client.
+pub async fn connect(config: &tokio_postgres::Config) -> Result<tokio_postgres::Client> {
+    let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    Ok(client)
 }
 
 /// The newest installed server's programs: Debian's place first, then PATH.
@@ -446,60 +438,6 @@ fn template(binaries: &Path, account: Option<Account>) -> Result<PathBuf> {
         return Err(format!("cannot keep the template at {}: {error}", place.display()).into());
     }
     Ok(place)
-}
-
-/// A port that nobody listens on, outside the range from which outgoing connections take theirs.
-pub fn free_port() -> Result<u16> {
-    for _ in 0..200 {
-        let port = rand::random_range(15_000..32_000);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    Err("no free port between 15000 and 32000 on 127.0.0.1".into())
-}
-
-/// Runs a program to its end and returns what it printed; an error carries its error output.
-pub fn run(command: &mut Command) -> Result<String> {
-    let output = command.output().map_err(|e| format!("cannot run {}: {e}", command.get_program().to_string_lossy()))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let program = command.get_program().to_string_lossy().into_owned();
-    Err(Failure::from(format!("{program} failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim())))
-}
-
-fn send(pid: u32, signal: rustix::process::Signal) {
-    if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
-        let _ = rustix::process::kill_process(pid, signal);
-    }
-}
-
-fn wait_for(child: &mut Child, limit: Duration) -> Result<()> {
-    let deadline = Instant::now() + limit;
-    while child.try_wait()?.is_none() {
-        if Instant::now() > deadline {
-            child.kill()?;
-            child.wait()?;
-            return Err(format!("process {} did not end within {limit:?} and was killed", child.id()).into());
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    Ok(())
-}
-
-fn children_of(parent: u32) -> Vec<u32> {
-    fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
-        .filter(|pid| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            // The name in parentheses may hold anything: fields count from after the last one.
-            stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse::<u32>().ok()) == Some(parent)
-        })
-        .collect()
 }
 
 #[cfg(test)]
