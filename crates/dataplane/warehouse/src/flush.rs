@@ -2,9 +2,11 @@
 //! both, with the barrier's number, one Delta commit per table. All of it beside the applier; only freezing and installing take its lock.
 
 use crate::delta::{Change, DeltaTable};
-use crate::files::DataFile;
+use crate::files::{DataFile, io_error};
+use crate::index::RowAddr;
 use crate::metrics;
 use crate::rows::{Frozen, Home, Resume, Rows, Written};
+use crate::run::Run;
 use crate::segment::Body;
 use crate::source::{Source, SourceState};
 use mainstem_env::fault;
@@ -12,6 +14,7 @@ use mainstem_types::{Generation, Result, TableId};
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Topic of the last [`Flushed`] of each source: key = source name, policy compact.
@@ -73,6 +76,12 @@ impl Source {
                     rows.flushed = plan.resume;
                     rows.delta_version = version;
                 });
+                let home = &plan.home;
+                let done = plan.delta.lock().checkpoint_if_due(home.settings.checkpoint_commits).and_then(|()| merge_runs(self, home, &plan.delta));
+                if let Err(error) = done {
+                    // Both only make later reads faster.
+                    tracing::warn!(table = %table, error = %error.chain(), "a checkpoint or an index merge failed; tried again at the next flush");
+                }
                 Ok(())
             }
             Err(error) => {
@@ -152,4 +161,39 @@ fn flushed(state: &mut SourceState) -> Flushed {
         }
     }
     Flushed { tables }
+}
+
+/// Merges all runs of a generation into one when there are many. Left out are entries of rows that are dead in the last commit; those
+/// that died since must be found again by a replay.
+fn merge_runs(source: &Source, home: &Home, delta: &Mutex<DeltaTable>) -> Result<()> {
+    let (mut runs, mut present, mut truncations) = (Vec::new(), BTreeSet::new(), 0);
+    source.with_rows(home.table, home.generation, |rows| {
+        if rows.index.runs.len() > home.settings.index_runs_max {
+            runs = rows.index.runs.clone();
+            present = rows.segments.keys().copied().collect();
+            truncations = rows.truncations;
+        }
+    });
+    if runs.is_empty() {
+        return Ok(());
+    }
+    let committed: BTreeMap<u32, _> = delta.lock().files.iter().map(|(id, file)| (*id, file.dead.clone())).collect();
+    let kept = |at: &RowAddr| committed.get(&at.segment).map_or(present.contains(&at.segment), |dead| !dead.contains(at.row));
+    let all = runs.iter().flat_map(|run| (0..run.len()).map(|entry| (run.key(entry), run.addr(entry))));
+    let entries: Vec<(u128, RowAddr)> = all.filter(|(_, at)| kept(at)).collect();
+    let covered: BTreeSet<u32> = runs.iter().flat_map(|run| run.segments.iter().copied()).collect();
+    let segments: Vec<u32> = covered.into_iter().filter(|id| committed.contains_key(id) || present.contains(id)).collect();
+    let name = format!("merged-{}.run", uuid::Builder::from_random_bytes(home.env.random()).into_uuid());
+    let merged = Arc::new(Run::write(home.env.disk.as_ref(), &home.index_dir.join(name), entries, &segments)?);
+    source.with_rows(home.table, home.generation, |rows| {
+        if rows.truncations == truncations {
+            rows.index.runs.retain(|run| !runs.iter().any(|old| Arc::ptr_eq(old, run)));
+            rows.index.runs.insert(0, merged);
+        }
+    });
+    // Whoever still has an old run mapped keeps it: only the names go.
+    for run in runs {
+        home.env.disk.remove_file(&run.path).map_err(io_error(&run.path, "remove"))?;
+    }
+    Ok(())
 }
