@@ -104,6 +104,7 @@ fn plain(kind: &DataType) -> DataType {
     match kind {
         DataType::Utf8View => DataType::Utf8,
         DataType::BinaryView => DataType::Binary,
+        DataType::Timestamp(unit, _) => DataType::Timestamp(*unit, None),
         other => other.clone(),
     }
 }
