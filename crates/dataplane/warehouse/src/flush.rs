@@ -79,7 +79,11 @@ impl Source {
                 });
                 installed?;
                 let home = &plan.home;
-                let done = plan.delta.lock().checkpoint_if_due(home.settings.checkpoint_commits).and_then(|()| merge_runs(self, home, &plan.delta));
+                let done = plan
+                    .delta
+                    .lock()
+                    .checkpoint_if_due(home.settings.checkpoint_commits)
+                    .and_then(|()| merge_runs(self, home, &plan.delta));
                 if let Err(error) = done {
                     // Both only make later reads faster.
                     tracing::warn!(table = %table, error = %error.chain(), "a checkpoint or an index merge failed; tried again at the next flush");

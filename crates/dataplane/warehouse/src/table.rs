@@ -137,7 +137,10 @@ impl Table {
     pub fn set_record(&mut self, record: &Arc<TableRecord>, gone: &mut Vec<Gone>) {
         self.record = record.clone();
         self.touch();
-        if record.live.is_some_and(|live| live.0 <= self.discarded && self.live.as_ref().is_none_or(|l| l.home.generation != live)) {
+        if record
+            .live
+            .is_some_and(|live| live.0 <= self.discarded && self.live.as_ref().is_none_or(|l| l.home.generation != live))
+        {
             let text = format!("generation {} of {} was thrown away at the last start", record.generation, record.name);
             return self.fail(Error::bug(codes::MISFIT, text).hint("RESYNC the table to build it anew"));
         }
