@@ -62,7 +62,7 @@ pub fn tables() -> Vec<Arc<TableSchema>> {
         schema("composite", vec![column(1, "a", Text), column(2, "v", Int64), column(3, "b", Int64)], key(&[1, 3])),
         schema("bag", vec![column(1, "a", Int32), column(2, "b", Text)], Identity::WholeRow),
         schema("journal", vec![column(1, "a", Int32), column(2, "b", Text)], Identity::AppendOnly),
-        schema("odd names", vec![column(1, "the id", Int64), column(2, "Größe", Text), column(3, "größe", Text)], key(&[1])),
+        schema("odd names", vec![column(1, "the id", Int64), column(2, "Größe", Text), column(3, "größe, 2", Text)], key(&[1])),
     ]
 }
 
