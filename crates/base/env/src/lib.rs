@@ -4,6 +4,7 @@
 
 mod clock;
 mod disk;
+pub mod fault;
 pub mod net;
 mod store;
 mod task;

@@ -15,6 +15,11 @@ impl<T> JoinOnDrop<T> {
         self.0.abort();
     }
 
+    /// Waits for the end without giving the handle up; cancel-safe. Not to be called again after it returned.
+    pub async fn wait(&mut self) -> Option<T> {
+        (&mut self.0).await.ok()
+    }
+
     /// Waits for the end; None when it panicked or was aborted.
     pub async fn join(mut self) -> Option<T> {
         (&mut self.0).await.ok()

@@ -1,8 +1,10 @@
 //! Change events of one table as Arrow columns, in commit order: what flows from a connector to the log and to live tables.
 
+use crate::error::{Code, Error, Result};
 use crate::ids::{ColumnId, Generation, TableId};
 use crate::schema::TableSchema;
-use arrow::array::RecordBatch;
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use std::sync::Arc;
 
 /// What happened to a row; the codes are Debezium's.
@@ -110,6 +112,61 @@ impl ChangeBatch {
         }
     }
 }
+
+impl ChangeBatch {
+    /// The events for which `keep` says so, with all that belongs to them, in the same order.
+    pub fn filter(&self, keep: impl Fn(usize) -> bool) -> Result<ChangeBatch> {
+        let mask: Vec<bool> = (0..self.len()).map(keep).collect();
+        if mask.iter().all(|k| *k) {
+            return Ok(self.clone());
+        }
+        // New index of each kept event.
+        let mut next = 0;
+        let places: Vec<Option<u32>> = mask
+            .iter()
+            .map(|kept| {
+                kept.then(|| {
+                    next += 1;
+                    next - 1
+                })
+            })
+            .collect();
+        let picked = |values: &[u64]| values.iter().zip(&mask).filter(|(_, k)| **k).map(|(v, _)| *v).collect();
+        let mut txs: Vec<(u32, Tx)> = Vec::new();
+        for row in (0..self.len()).filter(|row| mask[*row]) {
+            let tx = self.tx(row);
+            let end = places[row].map_or(0, |p| p + 1);
+            match txs.last_mut() {
+                Some(last) if last.1 == tx => last.0 = end,
+                _ => txs.push((end, tx)),
+            }
+        }
+        let old_mask: Vec<bool> = self.old_rows.iter().map(|row| mask[*row as usize]).collect();
+        Ok(ChangeBatch {
+            schema: self.schema.clone(),
+            rows: filtered(&self.rows, mask.clone())?,
+            ops: self.ops.iter().zip(&mask).filter(|(_, k)| **k).map(|(op, _)| *op).collect(),
+            lsns: picked(&self.lsns),
+            orders: self.orders.iter().zip(&mask).filter(|(_, k)| **k).map(|(o, _)| *o).collect(),
+            txs,
+            old: self.old.as_ref().map(|old| filtered(old, old_mask)).transpose()?,
+            old_rows: self.old_rows.iter().filter_map(|row| places[*row as usize]).collect(),
+            unchanged: self
+                .unchanged
+                .iter()
+                .filter_map(|(row, columns)| Some((places[*row as usize]?, columns.clone())))
+                .collect(),
+        })
+    }
+}
+
+fn filtered(rows: &RecordBatch, mask: Vec<bool>) -> Result<RecordBatch> {
+    filter_record_batch(rows, &BooleanArray::from(mask))
+        .map_err(|e| Error::bug(BATCH_BROKEN, "a change batch's rows and events are not of one length").caused_by(e))
+}
+
+/// A change batch that contradicts itself: ours to mend.
+pub const BATCH_BROKEN: Code = Code::new("CORE-001", "XX000");
 
 /// A change batch that knows its place in our house. All of its rows belong to one generation.
 #[derive(Clone, Debug)]

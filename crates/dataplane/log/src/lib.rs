@@ -3,9 +3,10 @@
 //! `EventLog` is the only face; what it promises must be possible on Apache Kafka as well (decision 24).
 
 pub mod batch;
+pub mod codes;
 mod local;
 
-pub use batch::{RecordBatchBuilder, RecordRef, records};
+pub use batch::{RecordBatchBuilder, RecordRef, RecordView, records, visit};
 pub use local::{LocalLog, LogSettings};
 
 use async_trait::async_trait;
@@ -122,7 +123,7 @@ pub trait EventLog: Send + Sync {
 
 /// An append in pieces; invisible until `commit`, gone when dropped.
 #[async_trait]
-pub trait LogTransaction: Send {
+pub trait LogTransaction: Send + Sync {
     /// Writes a piece; returns the base offsets its parts will have.
     async fn append(&mut self, parts: Vec<PartitionAppend>) -> Result<Vec<i64>>;
     /// Writes the last piece and makes everything durable and visible at once. Returns the base offsets of `parts`, the seal's last.

@@ -1,0 +1,490 @@
+//! The control of sources: what users declare is made durable, then made true by a runner per source.
+
+use crate::codes;
+use crate::desired::{Desired, SourceRecord, compact_topic, read_all, save, save_next_table_id};
+use crate::ingest::IngestStart;
+use crate::runner::{Command, Runner, RunnerParts};
+use crate::secret::{SecretKey, without_password};
+use crate::shared::{Shared, SourceState};
+use async_trait::async_trait;
+use mainstem_connector::{Connector, Finding, Options, Severity, Source, SourceSettings};
+use mainstem_env::{Env, JoinOnDrop};
+use mainstem_envelope::tail::LiveTables;
+use mainstem_envelope::{Decoder, Schemas, decode_table_record};
+use mainstem_log::EventLog;
+use mainstem_types::barrier::TABLE_TOPIC;
+use mainstem_types::sources::{CreateSource, DropMode, Notice, SourceControl, SourceStatus, SourceTableStatus};
+use mainstem_types::{Error, Result, SourceName, TableId, TableRecord, TableState};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Table ids are reserved in blocks, so that making a table does not wait for a commit of its own.
+const ID_BLOCK: u64 = 64;
+
+/// Hands out table ids, never one twice in a data directory.
+pub struct TableIds {
+    env: Env,
+    log: Arc<dyn EventLog>,
+    /// (next to hand out, first not reserved)
+    range: tokio::sync::Mutex<(u64, u64)>,
+}
+
+impl TableIds {
+    pub async fn next(&self) -> Result<TableId> {
+        let mut range = self.range.lock().await;
+        if range.0 >= range.1 {
+            let reserved = range.0 + ID_BLOCK;
+            save_next_table_id(&*self.log, reserved, self.env.clock.now_us() / 1000).await?;
+            range.1 = reserved;
+        }
+        range.0 += 1;
+        Ok(TableId(range.0 - 1))
+    }
+}
+
+/// What the control is made of.
+pub struct SourcesParts {
+    pub env: Env,
+    pub log: Arc<dyn EventLog>,
+    pub schemas: Arc<Schemas>,
+    pub live: Arc<dyn LiveTables>,
+    pub connectors: Vec<Arc<dyn Connector>>,
+    pub key: SecretKey,
+}
+
+/// All sources. One per server.
+pub struct Sources {
+    env: Env,
+    log: Arc<dyn EventLog>,
+    schemas: Arc<Schemas>,
+    live: Arc<dyn LiveTables>,
+    connectors: Vec<Arc<dyn Connector>>,
+    key: SecretKey,
+    ids: Arc<TableIds>,
+    running: Mutex<BTreeMap<SourceName, Running>>,
+    /// Dropped sources of this name ended at this barrier.
+    dropped: Mutex<BTreeMap<SourceName, u64>>,
+    /// One declaration at a time.
+    declaring: tokio::sync::Mutex<()>,
+}
+
+/// A declared source and, unless paused, its runner.
+struct Running {
+    record: SourceRecord,
+    shared: Arc<Shared>,
+    source: Arc<dyn Source>,
+    runner: Option<(mpsc::Sender<Command>, JoinOnDrop<()>)>,
+}
+
+impl Sources {
+    /// Reads what was declared and starts it.
+    pub async fn open(parts: SourcesParts) -> Result<Arc<Self>> {
+        let desired = Desired::load(&*parts.log).await?;
+        let ids = TableIds {
+            env: parts.env.clone(),
+            log: parts.log.clone(),
+            range: tokio::sync::Mutex::new((desired.next_table_id, desired.next_table_id)),
+        };
+        let sources = Arc::new(Self {
+            env: parts.env,
+            log: parts.log,
+            schemas: parts.schemas,
+            live: parts.live,
+            connectors: parts.connectors,
+            key: parts.key,
+            ids: Arc::new(ids),
+            running: Mutex::default(),
+            dropped: Mutex::default(),
+            declaring: tokio::sync::Mutex::default(),
+        });
+        for record in desired.sources.into_values() {
+            match record.dropped_at_seq {
+                Some(seq) => drop(sources.dropped.lock().insert(record.name.clone(), seq)),
+                None => sources.start(record).await?,
+            }
+        }
+        Ok(sources)
+    }
+
+    /// Stops all runners; what they had not made durable was not acknowledged.
+    pub fn stop(&self) {
+        self.running.lock().clear();
+    }
+
+    fn open_source(&self, record: &SourceRecord, url: String) -> Result<Arc<dyn Source>> {
+        let connector = self.connectors.iter().find(|c| c.spec().name == record.connector);
+        let connector = connector.ok_or_else(|| no_connector(&url, &self.connectors))?;
+        let settings =
+            SourceSettings { name: record.name.clone(), url, options: record.options.clone(), owned: record.owned.clone() };
+        connector.open(self.env.clone(), settings)
+    }
+
+    /// Starts the runner of a declared source (or notes it as paused).
+    async fn start(&self, record: SourceRecord) -> Result<()> {
+        let url = self.key.open(&record.sealed_url)?;
+        let database = database_of(&url);
+        let source = self.open_source(&record, url)?;
+        let name = record.name.clone();
+        let shared = Arc::new(Shared::new(if record.paused { SourceState::Paused } else { SourceState::Starting }));
+        let records = self.table_records(&name).await?;
+        let runner = match record.paused {
+            true => {
+                let tables = crate::tables::Tables::new(name.clone(), records);
+                tables.publish(&shared, true);
+                None
+            }
+            false => Some(self.start_runner(&record, database, source.clone(), shared.clone(), records).await?),
+        };
+        self.running.lock().insert(name, Running { record, shared, source, runner });
+        Ok(())
+    }
+
+    async fn start_runner(
+        &self,
+        record: &SourceRecord,
+        database: String,
+        source: Arc<dyn Source>,
+        shared: Arc<Shared>,
+        records: Vec<TableRecord>,
+    ) -> Result<(mpsc::Sender<Command>, JoinOnDrop<()>)> {
+        let name = &record.name;
+        let tail = self.live.attach(name).await?;
+        let visible = self.live.visible(name);
+        let last = visible.borrow().clone();
+        let seq = last.as_ref().map(|v| v.seq).or_else(|| self.dropped.lock().get(name).copied()).unwrap_or(0);
+        let connector = self.connectors.iter().map(|c| c.spec().name).find(|c| *c == record.connector).unwrap_or("");
+        let ingest = IngestStart {
+            env: self.env.clone(),
+            log: self.log.clone(),
+            schemas: self.schemas.clone(),
+            tail,
+            source: name.clone(),
+            connector,
+            database,
+            seq,
+            position: last.map(|v| v.position),
+        };
+        let (send, commands) = mpsc::channel(16);
+        let parts = RunnerParts {
+            env: self.env.clone(),
+            log: self.log.clone(),
+            source,
+            shared,
+            ids: self.ids.clone(),
+            records,
+            commands,
+            ingest,
+            decoder: Decoder::new(self.schemas.clone()),
+        };
+        let runner = Runner::new(parts).await?;
+        Ok((send, mainstem_env::spawn("source", runner.run())))
+    }
+
+    /// The last records of a source's tables.
+    async fn table_records(&self, source: &SourceName) -> Result<Vec<TableRecord>> {
+        self.log.create_topic(TABLE_TOPIC, compact_topic()).await?;
+        let mut records: BTreeMap<Vec<u8>, TableRecord> = BTreeMap::new();
+        read_all(&*self.log, TABLE_TOPIC, |record| {
+            let key = record.key.as_ref().map(|k| k.to_vec()).unwrap_or_default();
+            match &record.value {
+                Some(value) => drop(records.insert(key, decode_table_record(value)?)),
+                None => drop(records.remove(&key)),
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(records.into_values().filter(|r| r.source == *source && r.state != TableState::Dropped).collect())
+    }
+
+    async fn save(&self, record: &SourceRecord) -> Result<()> {
+        save(&*self.log, record, self.env.clock.now_us() / 1000).await
+    }
+
+    fn check_name(&self, text: &str) -> Result<SourceName> {
+        let name =
+            SourceName::new(text).map_err(|reason| Error::fix(codes::BAD_NAME, format!("source name `{text}`: {reason}")))?;
+        let running = self.running.lock();
+        if running.contains_key(&name) {
+            return Err(Error::fix(codes::NAME_TAKEN, format!("there is a source `{name}` already"))
+                .hint(format!("choose another name, or drop it first: DROP SOURCE {name} CASCADE")));
+        }
+        let prefixed = |long: &str, short: &str| long.strip_prefix(short).is_some_and(|rest| rest.starts_with('_'));
+        if let Some(other) =
+            running.keys().find(|other| prefixed(name.as_str(), other.as_str()) || prefixed(other.as_str(), name.as_str()))
+        {
+            return Err(Error::fix(
+                codes::NAME_COLLIDES,
+                format!(
+                    "a source `{name}` could collide with schemas of source `{other}`: its schema `x` is shown as `<source>_x`"
+                ),
+            )
+            .hint("choose a name of which neither begins with the other and an underscore"));
+        }
+        Ok(name)
+    }
+
+    fn look<T>(&self, name: &str, look: impl FnOnce(&Running) -> T) -> Result<T> {
+        let running = self.running.lock();
+        match running.iter().find(|(known, _)| known.as_str() == name) {
+            Some((_, running)) => Ok(look(running)),
+            None => {
+                let known: Vec<_> = running.keys().map(|k| format!("`{k}`")).collect();
+                let hint = if known.is_empty() {
+                    "there is no source yet: CREATE SOURCE".into()
+                } else {
+                    format!("there is {}", known.join(", "))
+                };
+                Err(Error::fix(codes::NO_SOURCE, format!("there is no source `{name}`")).hint(hint))
+            }
+        }
+    }
+
+    /// Stops a source's runner and starts it with a changed record, made durable first.
+    async fn restart(&self, name: &str, change: impl FnOnce(&mut SourceRecord)) -> Result<()> {
+        let mut record = self.look(name, |r| r.record.clone())?;
+        change(&mut record);
+        self.save(&record).await?;
+        self.running.lock().remove(&record.name);
+        self.start(record).await
+    }
+
+    async fn ask<T>(&self, name: &str, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<oneshot::Receiver<T>> {
+        let sender = self.look(name, |r| r.runner.as_ref().map(|(sender, _)| sender.clone()))?;
+        let sender = sender.ok_or_else(|| paused(name))?;
+        let (answer, receiver) = oneshot::channel();
+        sender.send(command(answer)).await.map_err(|_| stopped(name))?;
+        Ok(receiver)
+    }
+
+    async fn wait_for(&self, name: &str, until: Option<&str>) -> Result<()> {
+        let source = self.look(name, |r| r.source.clone())?;
+        if self.look(name, |r| r.runner.is_none())? {
+            return Err(paused(name));
+        }
+        let target = match until {
+            Some(text) => source.parse_position(text)?,
+            None => source.head().await?,
+        };
+        let seq = self.ask(name, |answer| Command::Wait { target, answer }).await?.await.map_err(|_| stopped(name))?;
+        let name = self.look(name, |r| r.record.name.clone())?;
+        let mut visible = self.live.visible(&name);
+        let reached = visible.wait_for(|v| v.as_ref().is_some_and(|v| v.seq >= seq)).await;
+        reached.map(|_| ()).map_err(|_| stopped(name.as_str()))
+    }
+}
+
+fn paused(name: &str) -> Error {
+    Error::fix(codes::PAUSED, format!("source `{name}` is paused")).hint(format!("RESUME SOURCE {name}"))
+}
+
+fn stopped(name: &str) -> Error {
+    Error::retry(codes::SOURCE_STOPPED, format!("source `{name}` was stopped meanwhile"))
+        .hint("see mainstem.sources for the reason")
+}
+
+fn no_connector(url: &str, connectors: &[Arc<dyn Connector>]) -> Error {
+    let schemes: Vec<_> = connectors.iter().flat_map(|c| c.spec().schemes).map(|s| format!("{s}://")).collect();
+    let given = url.split_once("://").map_or("no scheme", |(scheme, _)| scheme);
+    Error::fix(codes::NO_CONNECTOR, format!("no connector speaks the URL's scheme (`{given}`)"))
+        .hint(format!("a source's URL begins with {}", schemes.join(" or ")))
+}
+
+/// The database a URL names, as Debezium's `source.db` shows it.
+fn database_of(url: &str) -> String {
+    let path = url.split_once("://").map_or("", |(_, rest)| rest).split_once('/').map_or("", |(_, path)| path);
+    path.split('?').next().unwrap_or("").to_string()
+}
+
+/// Findings as one error (when any is fatal) or as notices.
+fn judge(name: &SourceName, findings: Vec<Finding>) -> Result<Vec<Notice>> {
+    let show = |f: &Finding| match &f.fix {
+        Some(fix) => format!("[{}] {}; mend: {fix}", f.code, f.message),
+        None => format!("[{}] {}", f.code, f.message),
+    };
+    let fatal: Vec<_> = findings.iter().filter(|f| f.severity == Severity::Fatal).collect();
+    if fatal.is_empty() {
+        return Ok(findings.iter().filter(|f| f.severity == Severity::Warning).map(show).collect());
+    }
+    let messages: Vec<_> = fatal.iter().map(|f| format!("[{}] {}", f.code, f.message)).collect();
+    let fixes: Vec<_> = fatal.iter().filter_map(|f| f.fix.clone()).collect();
+    let error = Error::fix(codes::PREFLIGHT, format!("source `{name}` is not ready: {}", messages.join("; ")));
+    Err(if fixes.is_empty() { error } else { error.hint(fixes.join("; ")) })
+}
+
+#[async_trait]
+impl SourceControl for Sources {
+    async fn create(&self, request: CreateSource) -> Result<Vec<Notice>> {
+        let _one = self.declaring.lock().await;
+        if request.if_not_exists && self.look(&request.name, |_| ()).is_ok() {
+            return Ok(vec![format!("source `{}` is there already, skipped", request.name)]);
+        }
+        let name = self.check_name(&request.name)?;
+        let connector = self.connectors.iter().find(|c| c.accepts(&request.url));
+        let connector = connector.ok_or_else(|| no_connector(&request.url, &self.connectors))?;
+        let options = connector.spec().check(request.options)?;
+        let mut record = SourceRecord {
+            name: name.clone(),
+            connector: connector.spec().name.to_string(),
+            sealed_url: self.key.seal(&self.env, &request.url)?,
+            shown_url: without_password(&request.url),
+            options,
+            paused: false,
+            owned: BTreeSet::new(),
+            dropped_at_seq: None,
+        };
+        let source = self.open_source(&record, request.url)?;
+        let notices = judge(&name, source.check().await?)?;
+        record.owned = source.remote_objects().into_iter().collect();
+        self.save(&record).await?;
+        self.start(record).await?;
+        Ok(notices)
+    }
+
+    async fn alter(&self, name: &str, options: BTreeMap<String, String>) -> Result<Vec<Notice>> {
+        let _one = self.declaring.lock().await;
+        let record = self.look(name, |r| r.record.clone())?;
+        let connector = self.connectors.iter().find(|c| c.spec().name == record.connector);
+        let connector = connector.ok_or_else(|| no_connector(&record.shown_url, &self.connectors))?;
+        let mut merged = record.options.0.clone();
+        merged.extend(options);
+        let options: Options = connector.spec().check(merged)?;
+        let changed = SourceRecord { options: options.clone(), ..record };
+        let source = self.open_source(&changed, self.key.open(&changed.sealed_url)?)?;
+        let notices = judge(&changed.name, source.check().await?)?;
+        self.restart(name, |r| r.options = options).await?;
+        Ok(notices)
+    }
+
+    async fn pause(&self, name: &str) -> Result<Vec<Notice>> {
+        let _one = self.declaring.lock().await;
+        self.restart(name, |r| r.paused = true).await?;
+        Ok(vec![format!("while `{name}` is paused its database keeps the log for us; see lag_bytes in mainstem.sources")])
+    }
+
+    async fn resume(&self, name: &str) -> Result<Vec<Notice>> {
+        let _one = self.declaring.lock().await;
+        self.restart(name, |r| r.paused = false).await?;
+        Ok(Vec::new())
+    }
+
+    async fn resync(&self, name: &str, table: Option<&str>) -> Result<Vec<Notice>> {
+        let wanted = table.map(str::to_string);
+        let count = self.ask(name, |answer| Command::Resync { table: wanted, answer }).await?.await.map_err(|_| stopped(name))?;
+        match (count, table) {
+            (0, Some(table)) => Err(Error::fix(codes::NO_TABLE, format!("source `{name}` captures no table `{table}`"))
+                .hint("write it as `schema.table`, as the source spells it; see mainstem.source_tables")),
+            (count, _) => Ok(vec![format!("{count} table(s) are copied anew; the present ones stay readable until the swap")]),
+        }
+    }
+
+    async fn drop(&self, name: &str, if_exists: bool, mode: DropMode) -> Result<Vec<Notice>> {
+        let _one = self.declaring.lock().await;
+        let record = match self.look(name, |r| r.record.clone()) {
+            Ok(record) => record,
+            Err(_) if if_exists => return Ok(vec![format!("there is no source `{name}`, skipped")]),
+            Err(error) => return Err(error),
+        };
+        let tables = self.table_records(&record.name).await?;
+        if mode == DropMode::Restrict && !tables.is_empty() {
+            return Err(Error::fix(codes::HAS_TABLES, format!("source `{name}` feeds {} table(s)", tables.len()))
+                .hint(format!("DROP SOURCE {name} KEEP DATA leaves them readable; DROP SOURCE {name} CASCADE removes them")));
+        }
+        let seq = self.live.visible(&record.name).borrow().as_ref().map_or(0, |v| v.seq);
+        let gone = self.running.lock().remove(&record.name);
+        let mut notices = Vec::new();
+        if let Some(Running { source, runner, .. }) = gone {
+            drop(runner);
+            if let Err(error) = source.remove().await {
+                notices.push(format!("the source could not be cleaned: {}", error.message()));
+                notices.extend(error.hint_text().map(|left| format!("left to run there: {left}")));
+            }
+        }
+        let ended = SourceRecord { dropped_at_seq: Some(seq), ..record.clone() };
+        self.save(&ended).await?;
+        if mode == DropMode::Cascade {
+            self.forget(&record.name, tables).await?;
+        }
+        self.dropped.lock().insert(record.name, seq);
+        Ok(notices)
+    }
+
+    async fn wait(&self, name: &str, until: Option<&str>, timeout: Option<Duration>) -> Result<()> {
+        let Some(timeout) = timeout else { return self.wait_for(name, until).await };
+        tokio::select! {
+            done = self.wait_for(name, until) => done,
+            () = self.env.clock.sleep(timeout) => Err(Error::retry(
+                codes::WAIT_TIMEOUT,
+                format!("source `{name}` was not caught up after {} ms", timeout.as_millis()),
+            )
+            .hint("see mainstem.sources for its lag, mainstem.source_tables for tables being copied")),
+        }
+    }
+
+    async fn show_create(&self, name: &str) -> Result<String> {
+        self.look(name, |r| {
+            let quote = |text: &str| format!("'{}'", text.replace('\'', "''"));
+            let options: Vec<_> = r.record.options.0.iter().map(|(k, v)| format!("{k} = {}", quote(v))).collect();
+            let with = if options.is_empty() { String::new() } else { format!(" WITH ({})", options.join(", ")) };
+            format!("CREATE SOURCE {} FROM {}{with}", r.record.name, quote(&r.record.shown_url))
+        })
+    }
+
+    fn sources(&self) -> Vec<SourceStatus> {
+        self.running.lock().values().map(|r| self.status(r)).collect()
+    }
+
+    fn tables(&self) -> Vec<SourceTableStatus> {
+        self.running.lock().values().flat_map(|r| r.shared.with(|f| f.tables.values().cloned().collect::<Vec<_>>())).collect()
+    }
+}
+
+impl Sources {
+    async fn forget(&self, name: &SourceName, tables: Vec<TableRecord>) -> Result<()> {
+        self.live.forget(name, true).await?;
+        let gone: Vec<_> = tables.into_iter().map(|t| TableRecord { state: TableState::Dropped, ..t }).collect();
+        if !gone.is_empty() {
+            let now_ms = self.env.clock.now_us() / 1000;
+            let part = mainstem_envelope::table_append(&gone.iter().collect::<Vec<_>>(), now_ms);
+            self.log.append(vec![part], None).await?;
+        }
+        let prefix = format!("{name}.");
+        let topics: BTreeSet<_> =
+            self.log.partitions().into_iter().map(|p| p.at.topic).filter(|t| t.starts_with(&prefix)).collect();
+        for topic in topics {
+            self.log.delete_topic(&topic).await?;
+        }
+        Ok(())
+    }
+
+    fn status(&self, running: &Running) -> SourceStatus {
+        let visible = self.live.visible(&running.record.name).borrow().clone();
+        let now_us = self.env.clock.now_us();
+        running.shared.with(|facts| {
+            let behind = match (&visible, &facts.head) {
+                (Some(v), Some(head)) if !running.source.covers(&v.position, head) => {
+                    running.source.distance_bytes(&v.position, head).map(|bytes| bytes.max(0))
+                }
+                (Some(_), Some(_)) => Some(0),
+                _ => None,
+            };
+            let lag_ms = match (&visible, behind) {
+                (Some(_), Some(0)) => Some(0),
+                (Some(v), Some(_)) => Some(((now_us - v.at_us) / 1000).max(0)),
+                _ => None,
+            };
+            SourceStatus {
+                name: running.record.name.clone(),
+                connector: running.record.connector.clone(),
+                state: facts.state.as_str().to_string(),
+                position: visible.map(|v| v.position.to_string()),
+                lag_bytes: behind,
+                lag_ms,
+                error_code: facts.error_code.clone(),
+                error: facts.error.clone(),
+            }
+        })
+    }
+}

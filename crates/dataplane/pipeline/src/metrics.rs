@@ -1,0 +1,29 @@
+//! What a pipeline counts.
+
+use mainstem_types::metrics::{Counter, Metric};
+
+pub static CHANGES: Counter =
+    Counter::new("mainstem_pipeline_changes_total", "Change events appended to table topics, copied rows included.");
+pub static BARRIERS: Counter =
+    Counter::new("mainstem_pipeline_barriers_total", "Barriers appended; each is one consistent cut of one source.");
+pub static STAGED: Counter = Counter::new(
+    "mainstem_pipeline_staged_changes_total",
+    "Changes that waited in a staging topic while their table was copied.",
+);
+pub static STAGED_DROPPED: Counter = Counter::new(
+    "mainstem_pipeline_staged_seen_total",
+    "Staged changes left out because the copy had already seen their transaction.",
+);
+pub static RECONNECTS: Counter =
+    Counter::new("mainstem_pipeline_reconnects_total", "Times a source's stream was opened anew after an error.");
+pub static COPIES: Counter = Counter::new("mainstem_pipeline_copies_total", "Table copies started.");
+pub static REPEATED: Counter = Counter::new(
+    "mainstem_pipeline_repeated_items_total",
+    "Stream items dropped because the stored position covered them already.",
+);
+
+static ALL: [&dyn Metric; 7] = [&CHANGES, &BARRIERS, &STAGED, &STAGED_DROPPED, &RECONNECTS, &COPIES, &REPEATED];
+
+pub fn all() -> &'static [&'static dyn Metric] {
+    &ALL
+}

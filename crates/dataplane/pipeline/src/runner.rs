@@ -1,0 +1,365 @@
+//! One source's life: connect, stream, copy beside the stream, and start again after what passes. A single task orders everything that is
+//! appended, so that barriers are dense and a table goes live between two source transactions.
+
+mod copies;
+mod stream;
+
+use crate::codes;
+use crate::control::TableIds;
+use crate::copying::CopyEvent;
+use crate::ingest::{Ingest, IngestStart, Piece};
+use crate::metrics;
+use crate::shared::{Shared, SourceState};
+use crate::tables::{Change, Entry, Phase, Tables, query_name};
+use mainstem_connector::{FoundTable, Seen, Source, StreamItem};
+use mainstem_env::{Env, JoinOnDrop, Moment};
+use mainstem_envelope::Decoder;
+use mainstem_log::EventLog;
+use mainstem_types::{Error, ErrorKind, Position, Result, TableRecord, TableSchema, TableState, UpstreamId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use stream::Reader;
+use tokio::sync::{mpsc, oneshot};
+
+/// How often the source's catalog is read (decision 17).
+const DISCOVER_INTERVAL: Duration = Duration::from_secs(1);
+/// A keepalive's position becomes an empty barrier at most this often (decision 26), unless somebody waits for it.
+const EMPTY_BARRIER_INTERVAL: Duration = Duration::from_secs(10);
+const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+const BACKOFF_LAST: Duration = Duration::from_secs(30);
+/// How often the state is shown to `mainstem.sources` and `mainstem.source_tables` while nothing special happens.
+const SHOW_INTERVAL: Duration = Duration::from_millis(200);
+/// Tables copied side by side.
+const COPIES_MAX: usize = 2;
+
+/// What others ask of a running source.
+pub enum Command {
+    /// Answers with the barrier by which everything up to `target` is in, in tables that are whole.
+    Wait { target: Position, answer: oneshot::Sender<u64> },
+    /// Copies tables anew; None = all. Answers with how many.
+    Resync { table: Option<String>, answer: oneshot::Sender<usize> },
+}
+
+/// What a runner is made of.
+pub struct RunnerParts {
+    pub env: Env,
+    pub log: Arc<dyn EventLog>,
+    pub source: Arc<dyn Source>,
+    pub shared: Arc<Shared>,
+    pub ids: Arc<TableIds>,
+    pub records: Vec<TableRecord>,
+    pub commands: mpsc::Receiver<Command>,
+    pub ingest: IngestStart,
+    pub decoder: Decoder,
+}
+
+pub struct Runner {
+    env: Env,
+    log: Arc<dyn EventLog>,
+    source: Arc<dyn Source>,
+    shared: Arc<Shared>,
+    ids: Arc<TableIds>,
+    tables: Tables,
+    ingest: Ingest,
+    decoder: Decoder,
+    commands: mpsc::Receiver<Command>,
+    copy_events: mpsc::Receiver<CopyEvent>,
+    copy_sender: mpsc::Sender<CopyEvent>,
+    copies: BTreeMap<UpstreamId, JoinOnDrop<()>>,
+    /// What running copies have seen, and up to where.
+    copy_facts: BTreeMap<UpstreamId, (Seen, Position)>,
+    waiters: Vec<(Position, oneshot::Sender<u64>)>,
+    /// What the stream has passed; at or ahead of the last barrier's position.
+    passed: Option<Position>,
+    discovery: Option<JoinOnDrop<Result<Discovered>>>,
+    discover_now: bool,
+    shown: Moment,
+    backoff: Duration,
+}
+
+struct Discovered {
+    tables: Vec<FoundTable>,
+    /// Asked for after the catalog was read: a stream that has passed it has passed all that the catalog showed.
+    head: Position,
+}
+
+impl Runner {
+    pub async fn new(parts: RunnerParts) -> Result<Self> {
+        let (copy_sender, copy_events) = mpsc::channel(2);
+        let tables = Tables::new(parts.ingest.source.clone(), parts.records);
+        let shown = parts.env.clock.moment();
+        Ok(Self {
+            env: parts.env,
+            log: parts.log,
+            source: parts.source,
+            shared: parts.shared,
+            ids: parts.ids,
+            tables,
+            passed: parts.ingest.position.clone(),
+            ingest: Ingest::new(parts.ingest).await?,
+            decoder: parts.decoder,
+            commands: parts.commands,
+            copy_events,
+            copy_sender,
+            copies: BTreeMap::new(),
+            copy_facts: BTreeMap::new(),
+            waiters: Vec::new(),
+            discovery: None,
+            discover_now: true,
+            shown,
+            backoff: BACKOFF_FIRST,
+        })
+    }
+
+    /// Runs until its task is dropped.
+    pub async fn run(mut self) {
+        self.tables.publish(&self.shared, false);
+        loop {
+            let Err(error) = self.connected().await;
+            self.ingest.abandon_large();
+            self.stop_copies();
+            self.discovery = None;
+            let state = if error.kind() == ErrorKind::Retry { SourceState::Retrying } else { SourceState::Failed };
+            self.shared.set_error(state, &error);
+            metrics::RECONNECTS.add(1);
+            let source = &self.tables.source;
+            tracing::warn!(%source, error = %error.chain(), retry_in_ms = self.backoff.as_millis() as u64, "source stopped");
+            self.env.clock.sleep(self.backoff).await;
+            self.backoff = (self.backoff * 2).min(BACKOFF_LAST);
+        }
+    }
+
+    /// One connection's life. Never ends well: it is stopped from outside or by an error.
+    async fn connected(&mut self) -> Result<std::convert::Infallible> {
+        let prepared = self.source.prepare(self.ingest.position()).await?;
+        if let Some(reason) = &prepared.lost {
+            tracing::warn!(source = %self.tables.source, %reason, "the place in the source's log is lost; all tables are copied anew");
+            let all: Vec<_> = self.tables.entries.keys().copied().collect();
+            for upstream in all {
+                self.rebuild(upstream, "the place in the source's log was lost").await?;
+            }
+        }
+        if prepared.lost.is_some() || self.ingest.position().is_none() {
+            self.ingest.commit(Piece::default(), prepared.start.clone(), 0, self.tables.take_changed()).await?;
+        }
+        let start = self.ingest.position().cloned().unwrap_or(prepared.start);
+        self.passed = Some(start.clone());
+        self.clean_unfinished().await?;
+        let mut reader = Reader::start(self.source.stream(&start).await?);
+        self.discover_now = true;
+        let mut last_discovery = self.env.clock.moment();
+        loop {
+            if self.discovery.is_none() && (self.discover_now || self.env.clock.moment() - last_discovery >= DISCOVER_INTERVAL) {
+                self.start_discovery();
+                last_discovery = self.env.clock.moment();
+            }
+            self.start_copies();
+            let due = DISCOVER_INTERVAL.saturating_sub(self.env.clock.moment() - last_discovery);
+            let quiet = !self.ingest.in_large_transaction();
+            tokio::select! {
+                item = reader.next() => self.take_item(item?, &reader).await?,
+                Some(event) = self.copy_events.recv(), if quiet => self.take_copy_event(event).await?,
+                Some(command) = self.commands.recv() => self.take_command(command).await?,
+                found = join(&mut self.discovery), if quiet && self.discovery.is_some() => {
+                    self.discovery = None;
+                    self.take_discovered(found?).await?;
+                }
+                () = self.env.clock.sleep(due), if self.discovery.is_none() => {}
+            }
+            if !self.ingest.in_large_transaction() {
+                self.settle(&reader).await?;
+            }
+        }
+    }
+
+    /// What is due between two items: tables that became whole, records to write, waiters to answer.
+    async fn settle(&mut self, reader: &Reader) -> Result<()> {
+        self.apply_ahead().await?;
+        self.finish_copies().await?;
+        let Some(passed) = self.passed.clone() else { return Ok(()) };
+        let written = self.ingest.position().is_some_and(|p| *p == passed);
+        let wanted = !self.waiters.is_empty() || self.ingest.since_last_barrier() >= EMPTY_BARRIER_INTERVAL;
+        let changed = self.tables.has_changes();
+        if changed || (!written && wanted) {
+            let records = self.tables.take_changed();
+            self.ingest.commit(Piece::default(), passed.clone(), 0, records).await?;
+            reader.acknowledge(&passed);
+        }
+        self.answer_waiters();
+        self.show(changed);
+        Ok(())
+    }
+
+    /// Lets others see how far we are; not after every commit, since it costs more than one.
+    fn show(&mut self, now: bool) {
+        let moment = self.env.clock.moment();
+        if !now && moment - self.shown < SHOW_INTERVAL {
+            return;
+        }
+        self.shown = moment;
+        self.tables.publish(&self.shared, false);
+        let copying = self.tables.entries.values().any(|e| !matches!(e.phase, Phase::Live | Phase::Failed));
+        self.shared.set_state(if copying { SourceState::Snapshotting } else { SourceState::Streaming });
+    }
+
+    fn answer_waiters(&mut self) {
+        let Some(position) = self.ingest.position().cloned() else { return };
+        let whole = |e: &Entry| matches!(e.phase, Phase::Live | Phase::Failed) && e.ahead.is_none();
+        if !self.tables.entries.values().all(whole) || self.discover_now || self.discovery.is_some() {
+            return;
+        }
+        let seq = self.ingest.seq();
+        let waiters = std::mem::take(&mut self.waiters);
+        for (target, answer) in waiters {
+            if self.source.covers(&position, &target) {
+                let _ = answer.send(seq);
+            } else {
+                self.waiters.push((target, answer));
+            }
+        }
+    }
+
+    async fn take_command(&mut self, command: Command) -> Result<()> {
+        match command {
+            Command::Wait { target, answer } => {
+                self.waiters.push((target, answer));
+                self.discover_now = true;
+            }
+            Command::Resync { table, answer } => {
+                let wanted = |e: &Entry| table.as_ref().is_none_or(|name| e.record.schema.name.to_string() == *name);
+                let chosen: Vec<_> = self.tables.entries.iter().filter(|(_, e)| wanted(e)).map(|(id, _)| *id).collect();
+                for upstream in &chosen {
+                    self.rebuild(*upstream, "asked for by RESYNC").await?;
+                }
+                let _ = answer.send(chosen.len());
+            }
+        }
+        Ok(())
+    }
+
+    // ---- the catalog -------------------------------------------------------------------------------------------------------
+
+    fn start_discovery(&mut self) {
+        self.discover_now = false;
+        let source = self.source.clone();
+        self.discovery = Some(mainstem_env::spawn("discover", async move {
+            let tables = source.discover().await?;
+            Ok(Discovered { tables, head: source.head().await? })
+        }));
+    }
+
+    async fn take_discovered(&mut self, found: Discovered) -> Result<()> {
+        self.backoff = BACKOFF_FIRST;
+        self.shared.with(|facts| facts.head = Some(found.head.clone()));
+        let mut excluded = BTreeMap::new();
+        let mut captured = BTreeMap::new();
+        for table in found.tables {
+            let upstream = table.schema.upstream;
+            match table.excluded.clone() {
+                Some(reason) => drop(excluded.insert(upstream, (table.schema.name.clone(), reason))),
+                None => drop(captured.insert(upstream, table)),
+            }
+        }
+        self.tables.excluded = excluded;
+        let renamed = |e: &Entry| captured.get(&e.record.schema.upstream).is_none_or(|f| f.schema.name != e.record.schema.name);
+        let gone: Vec<_> = self.tables.entries.values().filter(|e| renamed(e)).map(|e| e.record.schema.upstream).collect();
+        for upstream in gone {
+            self.forget_table(upstream).await?;
+        }
+        let mut touched = Vec::new();
+        for (upstream, table) in captured {
+            match self.tables.entries.get_mut(&upstream) {
+                None => {
+                    let id = self.ids.next().await?;
+                    self.tables.add(id, &table);
+                }
+                Some(entry) => {
+                    entry.rows_estimated = table.rows_estimated;
+                    let parent = table.parent.as_ref().map(|p| query_name(&self.tables.source, p));
+                    if entry.record.parent != parent {
+                        entry.change_record(|r| r.parent = parent);
+                        touched.push(upstream);
+                    }
+                    entry.ahead = match entry.change_to(&table.schema) {
+                        Change::None => None,
+                        _ => Some((table.schema, found.head.clone())),
+                    };
+                }
+            }
+        }
+        touched.into_iter().for_each(|upstream| self.tables.touch(upstream));
+        Ok(())
+    }
+
+    async fn forget_table(&mut self, upstream: UpstreamId) -> Result<()> {
+        self.copies.remove(&upstream);
+        if let Some(entry) = self.tables.remove(upstream) {
+            tracing::info!(table = %entry.record.schema.name, "table is no longer captured");
+            self.ingest.drop_topic(&entry.staging_topic()).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes columns that the catalog poll saw, once the stream has passed everything that came before.
+    async fn apply_ahead(&mut self) -> Result<()> {
+        let Some(passed) = &self.passed else { return Ok(()) };
+        let due = |e: &Entry| matches!(&e.ahead, Some((_, head)) if self.source.covers(passed, head));
+        let due: Vec<_> = self.tables.entries.iter().filter(|(_, e)| due(e)).map(|(id, _)| *id).collect();
+        for upstream in due {
+            let ahead = self.tables.entries.get_mut(&upstream).and_then(|e| e.ahead.take());
+            if let Some((schema, _)) = ahead {
+                self.take_schema(schema).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_schema(&mut self, schema: Arc<TableSchema>) -> Result<()> {
+        let upstream = schema.upstream;
+        let Some(entry) = self.tables.entries.get_mut(&upstream) else { return Ok(()) };
+        match (entry.change_to(&schema), &entry.phase) {
+            (Change::None, _) => {}
+            (Change::InPlace, Phase::Live) => {
+                tracing::info!(table = %schema.name, "columns added or dropped");
+                entry.set_schema(schema);
+                self.tables.touch(upstream);
+            }
+            (_, Phase::Waiting) => entry.set_schema(schema),
+            (Change::Rebuild(reason), _) => self.rebuild(upstream, reason).await?,
+            (Change::InPlace, _) => self.rebuild(upstream, "its columns changed while it was copied").await?,
+        }
+        Ok(())
+    }
+
+    async fn take_stale(&mut self, upstream: UpstreamId, reason: &str) -> Result<()> {
+        if self.tables.entries.contains_key(&upstream) {
+            self.rebuild(upstream, reason).await?;
+        }
+        Ok(())
+    }
+
+    fn take_failed(&mut self, upstream: UpstreamId, error: &Error) {
+        self.copies.remove(&upstream);
+        let Some(entry) = self.tables.entries.get_mut(&upstream) else { return };
+        tracing::warn!(table = %entry.record.schema.name, error = %error.chain(), "table failed; the others go on");
+        entry.phase = Phase::Failed;
+        entry.change_record(|r| {
+            r.state = TableState::Failed;
+            r.error_code = Some(error.code().id.into());
+            r.error = Some(error.message().into());
+        });
+        self.tables.touch(upstream);
+    }
+}
+
+/// Waits for a discovery that runs.
+async fn join(discovery: &mut Option<JoinOnDrop<Result<Discovered>>>) -> Result<Discovered> {
+    match discovery {
+        Some(task) => task
+            .wait()
+            .await
+            .unwrap_or_else(|| Err(Error::retry(codes::SOURCE_STOPPED, "reading the source's catalog was interrupted"))),
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,209 @@
+//! The copies' side of a runner: start them, append their rows, and make a table live once the stream has passed what its copy saw.
+
+use super::{COPIES_MAX, Entry, Phase, Piece, Result, Runner};
+use crate::copying::{CopyEvent, CopyStep, copy_table};
+use crate::metrics;
+use arrow::array::RecordBatch;
+use mainstem_connector::Seen;
+use mainstem_envelope::TopicItem;
+use mainstem_log::TopicPartition;
+use mainstem_types::{ChangeBatch, Error, ErrorKind, Generation, Position, TableRecord, TableSchema, TableState, UpstreamId};
+use std::sync::Arc;
+
+/// How much of a staging topic is read at once.
+const STAGED_READ_BYTES: usize = 4 << 20;
+
+impl Runner {
+    /// Starts copies for waiting tables while there is room.
+    pub(super) fn start_copies(&mut self) {
+        self.copies.retain(|_, task| !task.is_finished());
+        if self.ingest.in_large_transaction() {
+            return;
+        }
+        let running = self.tables.entries.values().filter(|e| e.phase == Phase::Copying).count();
+        let waiting: Vec<UpstreamId> =
+            self.tables.entries.iter().filter(|(_, e)| e.phase == Phase::Waiting).map(|(id, _)| *id).collect();
+        for upstream in waiting.into_iter().take(COPIES_MAX.saturating_sub(running)) {
+            let Some(entry) = self.tables.entries.get_mut(&upstream) else { continue };
+            entry.phase = Phase::Copying;
+            entry.change_record(|r| r.generation = Generation(r.generation.0 + 1));
+            metrics::COPIES.add(1);
+            let task = copy_table(self.source.clone(), upstream, entry.record.generation, self.copy_sender.clone());
+            self.copies.insert(upstream, mainstem_env::spawn("copy", task));
+        }
+    }
+
+    pub(super) fn stop_copies(&mut self) {
+        self.copies.clear();
+        for entry in self.tables.entries.values_mut() {
+            if matches!(entry.phase, Phase::Copying | Phase::Finishing { .. }) {
+                entry.phase = Phase::Waiting;
+            }
+        }
+    }
+
+    /// After a new start: what earlier copies left half done is thrown away; their tables are copied behind a new generation.
+    pub(super) async fn clean_unfinished(&mut self) -> Result<()> {
+        for entry in self.tables.entries.values_mut().filter(|e| e.phase == Phase::Waiting) {
+            let running = format!("_mainstem.staging.{}.{}", entry.record.table, entry.record.generation);
+            self.ingest.drop_topic(&running).await?;
+            self.ingest.drop_topic(&entry.staging_topic()).await?;
+            entry.staged = false;
+        }
+        Ok(())
+    }
+
+    /// Copies a table anew beside the one that readers see.
+    pub(super) async fn rebuild(&mut self, upstream: UpstreamId, reason: &str) -> Result<()> {
+        self.copies.remove(&upstream);
+        let Some(entry) = self.tables.entries.get_mut(&upstream) else { return Ok(()) };
+        tracing::info!(table = %entry.record.schema.name, reason, "table is copied anew");
+        self.ingest.drop_topic(&entry.staging_topic()).await?;
+        entry.phase = Phase::Waiting;
+        entry.staged = false;
+        entry.change_record(|r| r.state = TableState::Waiting);
+        self.tables.touch(upstream);
+        Ok(())
+    }
+
+    pub(super) async fn take_copy_event(&mut self, event: CopyEvent) -> Result<()> {
+        let CopyEvent { upstream, generation, what } = event;
+        let current =
+            self.tables.entries.get(&upstream).is_some_and(|e| e.phase == Phase::Copying && e.record.generation == generation);
+        if !current {
+            return Ok(());
+        }
+        match what {
+            CopyStep::Started { schema, seen, upto } => self.copy_started(upstream, schema, seen, upto).await,
+            CopyStep::Rows(rows) => self.copy_rows(upstream, rows).await,
+            CopyStep::Done => self.copy_done(upstream),
+            CopyStep::Failed(error) => self.copy_failed(upstream, &error).await,
+        }
+    }
+
+    async fn copy_started(&mut self, upstream: UpstreamId, schema: Arc<TableSchema>, seen: Seen, upto: Position) -> Result<()> {
+        let Some(entry) = self.tables.entries.get_mut(&upstream) else { return Ok(()) };
+        entry.start_generation(schema.clone());
+        self.copy_facts.insert(upstream, (seen, upto));
+        self.ingest.make_topic(&entry.record.topic).await?;
+        let mut piece = Piece::default();
+        self.ingest.add_generation(&mut piece, &entry.record, &empty_batch(&schema))?;
+        self.tables.touch(upstream);
+        self.append_beside(piece).await
+    }
+
+    async fn copy_rows(&mut self, upstream: UpstreamId, rows: ChangeBatch) -> Result<()> {
+        let Some(entry) = self.tables.entries.get_mut(&upstream) else { return Ok(()) };
+        entry.rows_copied += rows.len() as u64;
+        let mut piece = Piece::default();
+        self.ingest.add_rows(&mut piece, &entry.record, entry.record.generation, Arc::new(rows))?;
+        mainstem_env::fault::point("copy.mid");
+        self.append_beside(piece).await
+    }
+
+    fn copy_done(&mut self, upstream: UpstreamId) -> Result<()> {
+        self.copies.remove(&upstream);
+        let facts = self.copy_facts.remove(&upstream);
+        if let (Some(entry), Some((seen, upto))) = (self.tables.entries.get_mut(&upstream), facts) {
+            entry.phase = Phase::Finishing { seen, upto };
+        }
+        Ok(())
+    }
+
+    async fn copy_failed(&mut self, upstream: UpstreamId, error: &Error) -> Result<()> {
+        match error.kind() {
+            ErrorKind::Retry => {
+                tracing::warn!(error = %error.chain(), "a table's copy was interrupted");
+                self.rebuild(upstream, "its copy was interrupted").await
+            }
+            _ => {
+                self.take_failed(upstream, error);
+                Ok(())
+            }
+        }
+    }
+
+    /// Appends rows that do not move the source's position.
+    async fn append_beside(&mut self, piece: Piece) -> Result<()> {
+        let Some(position) = self.ingest.position().cloned() else { return Ok(()) };
+        let records = self.tables.take_changed();
+        self.ingest.commit(piece, position, 0, records).await
+    }
+
+    /// Makes tables live whose copy is whole and whose staged changes have all arrived.
+    pub(super) async fn finish_copies(&mut self) -> Result<()> {
+        let Some(passed) = self.passed.clone() else { return Ok(()) };
+        let ready = |e: &Entry| matches!(&e.phase, Phase::Finishing { upto, .. } if self.source.covers(&passed, upto));
+        let ready: Vec<UpstreamId> = self.tables.entries.iter().filter(|(_, e)| ready(e)).map(|(id, _)| *id).collect();
+        for upstream in ready {
+            self.finish_copy(upstream, &passed).await?;
+        }
+        Ok(())
+    }
+
+    async fn finish_copy(&mut self, upstream: UpstreamId, passed: &Position) -> Result<()> {
+        let Some(entry) = self.tables.entries.get(&upstream) else { return Ok(()) };
+        let Phase::Finishing { seen, .. } = entry.phase.clone() else { return Ok(()) };
+        let record = entry.record.clone();
+        let staging = entry.staging_topic();
+        if entry.staged {
+            self.move_staged(&record, &staging, &seen).await?;
+            self.ingest.drop_topic(&staging).await?;
+        }
+        let Some(entry) = self.tables.entries.get_mut(&upstream) else { return Ok(()) };
+        entry.phase = Phase::Live;
+        entry.staged = false;
+        entry.change_record(|r| {
+            r.state = TableState::Streaming;
+            r.live = Some(r.generation);
+        });
+        tracing::info!(table = %record.schema.name, rows = entry.rows_copied, "table is live");
+        self.tables.touch(upstream);
+        let records = self.tables.take_changed();
+        self.ingest.commit(Piece::default(), passed.clone(), 0, records).await
+    }
+
+    /// Staged changes that the copy did not see follow the copied rows, in commit order.
+    async fn move_staged(&mut self, record: &TableRecord, staging: &str, seen: &Seen) -> Result<()> {
+        let at = TopicPartition::new(staging, 0);
+        let mut offset = 0;
+        loop {
+            let fetched = self.log.read(&at, offset, STAGED_READ_BYTES).await?;
+            if fetched.batches.is_empty() {
+                return Ok(());
+            }
+            let (items, next) = self.decoder.decode(&fetched.batches, offset, fetched.end)?;
+            if next <= offset {
+                return Ok(());
+            }
+            offset = next;
+            let mut piece = Piece::default();
+            for item in items {
+                let TopicItem::Changes(batch) = item else { continue };
+                let kept = batch.filter(|row| !seen.contains(batch.tx(row).id))?;
+                metrics::STAGED_DROPPED.add((batch.len() - kept.len()) as u64);
+                if !kept.is_empty() {
+                    self.ingest.add_rows(&mut piece, record, record.generation, Arc::new(kept))?;
+                }
+            }
+            if !piece.is_empty() {
+                self.append_beside(piece).await?;
+            }
+        }
+    }
+}
+
+/// An empty batch of a table: what the generation marker is encoded from.
+fn empty_batch(schema: &Arc<TableSchema>) -> ChangeBatch {
+    ChangeBatch {
+        rows: RecordBatch::new_empty(schema.arrow()),
+        schema: schema.clone(),
+        ops: Vec::new(),
+        lsns: Vec::new(),
+        orders: Vec::new(),
+        txs: Vec::new(),
+        old: None,
+        old_rows: Vec::new(),
+        unchanged: Vec::new(),
+    }
+}

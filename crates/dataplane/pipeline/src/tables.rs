@@ -1,0 +1,318 @@
+//! The tables of one source: which are live, which are being copied, and what a change of columns means for each.
+
+use crate::shared::Shared;
+use mainstem_connector::{FoundTable, Seen};
+use mainstem_types::sources::SourceTableStatus;
+use mainstem_types::{
+    Column, ColumnId, Generation, Position, SourceName, TableId, TableName, TableRecord, TableSchema, TableState, UpstreamId,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Where a table is on its way to being live.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Phase {
+    /// To be copied; its changes are staged from now on.
+    Waiting,
+    Copying,
+    /// Copied whole; live once the stream has passed `upto`.
+    Finishing {
+        seen: Seen,
+        upto: Position,
+    },
+    Live,
+    Failed,
+}
+
+/// One captured table.
+pub struct Entry {
+    pub record: Arc<TableRecord>,
+    pub phase: Phase,
+    pub rows_copied: u64,
+    pub rows_estimated: Option<i64>,
+    pub changes_total: u64,
+    pub last_commit_us: Option<i64>,
+    /// Whether this generation's staging topic has been made.
+    pub staged: bool,
+    /// Column names that files of the live generation may hold: a name that comes back under another id needs a rebuild.
+    names: BTreeMap<Arc<str>, ColumnId>,
+    /// What the catalog poll saw ahead of the stream: applied once the stream has passed the position.
+    pub ahead: Option<(Arc<TableSchema>, Position)>,
+}
+
+/// What a change of columns asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Change {
+    None,
+    /// Columns were added (NULL in old rows) or dropped: the live table goes on.
+    InPlace,
+    /// Anything else: copied anew beside, then swapped.
+    Rebuild(&'static str),
+}
+
+impl Entry {
+    pub fn new(record: TableRecord, rows_estimated: Option<i64>) -> Self {
+        let live = record.live == Some(record.generation) && record.state == TableState::Streaming;
+        let phase = match record.state {
+            _ if live => Phase::Live,
+            TableState::Failed => Phase::Failed,
+            _ => Phase::Waiting,
+        };
+        let names = record.schema.columns.iter().map(|c| (c.name.clone(), c.id)).collect();
+        Self {
+            record: Arc::new(record),
+            phase,
+            rows_copied: 0,
+            rows_estimated,
+            changes_total: 0,
+            last_commit_us: None,
+            staged: false,
+            names,
+            ahead: None,
+        }
+    }
+
+    /// The topic in which changes wait while the coming (or running) copy is not done.
+    pub fn staging_topic(&self) -> String {
+        let generation = match self.phase {
+            Phase::Waiting => self.record.generation.0 + 1,
+            _ => self.record.generation.0,
+        };
+        format!("_mainstem.staging.{}.{generation}", self.record.table)
+    }
+
+    pub fn change_record(&mut self, change: impl FnOnce(&mut TableRecord)) {
+        change(Arc::make_mut(&mut self.record));
+    }
+
+    /// Takes new columns into the record.
+    pub fn set_schema(&mut self, schema: Arc<TableSchema>) {
+        for column in &schema.columns {
+            self.names.insert(column.name.clone(), column.id);
+        }
+        self.change_record(|r| r.schema = schema);
+    }
+
+    pub fn start_generation(&mut self, schema: Arc<TableSchema>) {
+        self.names.clear();
+        self.set_schema(schema);
+        self.phase = Phase::Copying;
+        self.rows_copied = 0;
+        self.change_record(|r| {
+            r.state = TableState::Snapshotting;
+            r.error = None;
+            r.error_code = None;
+        });
+    }
+
+    /// What going from the record's columns to `new` means.
+    pub fn change_to(&self, new: &TableSchema) -> Change {
+        let old = &self.record.schema;
+        if same_shape(old, new) {
+            return Change::None;
+        }
+        if old.identity != new.identity {
+            return Change::Rebuild("its replica identity changed");
+        }
+        for column in &new.columns {
+            match old.columns.iter().find(|c| c.id == column.id) {
+                Some(before) if !same_column(before, column) => {
+                    return Change::Rebuild("a column was renamed or has another type");
+                }
+                Some(_) => {}
+                None if column.missing_value.is_some() => return Change::Rebuild("a column was added with a default value"),
+                None if self.names.get(&column.name).is_some_and(|id| *id != column.id) => {
+                    return Change::Rebuild("a column's name was used before");
+                }
+                None => {}
+            }
+        }
+        Change::InPlace
+    }
+
+    fn status(&self, source: &SourceName) -> SourceTableStatus {
+        let name = &self.record.schema.name;
+        SourceTableStatus {
+            source: source.clone(),
+            schema_name: name.schema.to_string(),
+            table_name: name.name.to_string(),
+            state: self.record.state,
+            rows_copied: self.rows_copied as i64,
+            rows_estimated: self.rows_estimated,
+            changes_total: self.changes_total as i64,
+            last_commit_at: self.last_commit_us,
+            error_code: self.record.error_code.as_deref().map(str::to_string),
+            error: self.record.error.as_deref().map(str::to_string),
+        }
+    }
+}
+
+/// Whether two schemas hold the same columns, identity and key; versions and fill values aside.
+pub fn same_shape(a: &TableSchema, b: &TableSchema) -> bool {
+    a.name == b.name
+        && a.identity == b.identity
+        && a.record_key == b.record_key
+        && a.columns.len() == b.columns.len()
+        && a.columns.iter().zip(&b.columns).all(|(a, b)| same_column(a, b))
+}
+
+fn same_column(a: &Column, b: &Column) -> bool {
+    a.id == b.id && a.name == b.name && a.kind == b.kind && a.source_type == b.source_type && a.type_modifier == b.type_modifier
+}
+
+/// The captured tables of one source, and what became of the others.
+pub struct Tables {
+    pub source: SourceName,
+    pub entries: BTreeMap<UpstreamId, Entry>,
+    /// Relations seen but not captured, with the reason.
+    pub excluded: BTreeMap<UpstreamId, (TableName, String)>,
+    changed: BTreeSet<TableId>,
+    gone: Vec<Arc<TableRecord>>,
+}
+
+impl Tables {
+    pub fn new(source: SourceName, records: Vec<TableRecord>) -> Self {
+        let entries = records.into_iter().map(|r| (r.schema.upstream, Entry::new(r, None))).collect();
+        Self { source, entries, excluded: BTreeMap::new(), changed: BTreeSet::new(), gone: Vec::new() }
+    }
+
+    /// Adds a table that was not there; its first copy will make generation 1.
+    pub fn add(&mut self, table: TableId, found: &FoundTable) {
+        let schema = found.schema.clone();
+        let record = TableRecord {
+            table,
+            source: self.source.clone(),
+            name: query_name(&self.source, &schema.name),
+            topic: format!("{}.{}.{}", self.source, schema.name.schema, schema.name.name).into(),
+            state: TableState::Waiting,
+            generation: Generation(0),
+            live: None,
+            parent: found.parent.as_ref().map(|p| query_name(&self.source, p)),
+            schema: schema.clone(),
+            error_code: None,
+            error: None,
+        };
+        self.entries.insert(schema.upstream, Entry::new(record, found.rows_estimated));
+        self.changed.insert(table);
+    }
+
+    /// Forgets a table; its last record goes out with the next barrier.
+    pub fn remove(&mut self, upstream: UpstreamId) -> Option<Entry> {
+        let mut entry = self.entries.remove(&upstream)?;
+        entry.change_record(|r| r.state = TableState::Dropped);
+        self.changed.remove(&entry.record.table);
+        self.gone.push(entry.record.clone());
+        Some(entry)
+    }
+
+    /// Notes that the record goes out with the next barrier.
+    pub fn touch(&mut self, upstream: UpstreamId) {
+        if let Some(entry) = self.entries.get(&upstream) {
+            self.changed.insert(entry.record.table);
+        }
+    }
+
+    pub fn has_changes(&self) -> bool {
+        !self.changed.is_empty() || !self.gone.is_empty()
+    }
+
+    /// Records that changed since they were last taken.
+    pub fn take_changed(&mut self) -> Vec<Arc<TableRecord>> {
+        let mut records = std::mem::take(&mut self.gone);
+        let changed = std::mem::take(&mut self.changed);
+        records.extend(self.entries.values().filter(|e| changed.contains(&e.record.table)).map(|e| e.record.clone()));
+        records
+    }
+
+    pub fn publish(&self, shared: &Shared, paused: bool) {
+        let mut statuses: BTreeMap<UpstreamId, SourceTableStatus> =
+            self.entries.iter().map(|(id, entry)| (*id, entry.status(&self.source))).collect();
+        if paused {
+            for status in statuses.values_mut().filter(|s| s.state != TableState::Failed) {
+                status.state = TableState::Paused;
+            }
+        }
+        for (id, (name, reason)) in &self.excluded {
+            statuses.insert(*id, excluded_status(&self.source, name, reason));
+        }
+        shared.with(|facts| facts.tables = statuses);
+    }
+}
+
+fn excluded_status(source: &SourceName, name: &TableName, reason: &str) -> SourceTableStatus {
+    SourceTableStatus {
+        source: source.clone(),
+        schema_name: name.schema.to_string(),
+        table_name: name.name.to_string(),
+        state: TableState::Excluded,
+        rows_copied: 0,
+        rows_estimated: None,
+        changes_total: 0,
+        last_commit_at: None,
+        error_code: None,
+        error: Some(reason.to_string()),
+    }
+}
+
+/// `public.film` of source `shop` is `shop.film`; `sales.orders` is `shop_sales.orders`.
+pub fn query_name(source: &SourceName, upstream: &TableName) -> TableName {
+    match upstream.schema.as_ref() {
+        "public" => TableName::new(source.as_str(), &upstream.name),
+        schema => TableName::new(&format!("{source}_{schema}"), &upstream.name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mainstem_types::{ColumnType, Identity};
+
+    fn column(id: i32, name: &str, kind: ColumnType) -> Column {
+        let source_type = format!("{kind:?}").into();
+        Column { id: ColumnId(id), name: name.into(), kind, not_null: false, source_type, type_modifier: -1, missing_value: None }
+    }
+
+    fn schema(columns: Vec<Column>) -> TableSchema {
+        TableSchema {
+            upstream: UpstreamId(7),
+            name: TableName::new("public", "t"),
+            version: 0,
+            columns,
+            identity: Identity::Key { columns: vec![ColumnId(1)] },
+            record_key: vec![ColumnId(1)],
+        }
+    }
+
+    fn entry(columns: Vec<Column>) -> Entry {
+        let mut tables = Tables::new(SourceName::new("shop").unwrap(), vec![]);
+        let found = FoundTable { schema: Arc::new(schema(columns)), rows_estimated: None, parent: None, excluded: None };
+        tables.add(TableId(1), &found);
+        tables.entries.remove(&UpstreamId(7)).unwrap()
+    }
+
+    fn check(columns: Vec<Column>, expected: Change) {
+        let entry = entry(vec![column(1, "id", ColumnType::Int32), column(2, "name", ColumnType::Text)]);
+        assert_eq!(entry.change_to(&schema(columns)), expected);
+    }
+
+    #[test]
+    fn what_a_change_of_columns_means() {
+        let id = || column(1, "id", ColumnType::Int32);
+        let name = || column(2, "name", ColumnType::Text);
+        check(vec![id(), name()], Change::None);
+        check(vec![id()], Change::InPlace);
+        check(vec![id(), name(), column(3, "x", ColumnType::Date)], Change::InPlace);
+        check(vec![id(), column(2, "title", ColumnType::Text)], Change::Rebuild("a column was renamed or has another type"));
+        check(vec![id(), column(2, "name", ColumnType::Bytes)], Change::Rebuild("a column was renamed or has another type"));
+        check(vec![id(), column(3, "name", ColumnType::Text)], Change::Rebuild("a column's name was used before"));
+        let filled = Column { missing_value: Some("0".into()), ..column(3, "x", ColumnType::Int32) };
+        check(vec![id(), name(), filled], Change::Rebuild("a column was added with a default value"));
+    }
+
+    #[test]
+    fn names_follow_the_schema() {
+        let shop = SourceName::new("shop").unwrap();
+        assert_eq!(query_name(&shop, &TableName::new("public", "film")), TableName::new("shop", "film"));
+        assert_eq!(query_name(&shop, &TableName::new("sales", "orders")), TableName::new("shop_sales", "orders"));
+    }
+}
