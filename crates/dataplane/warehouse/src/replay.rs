@@ -75,7 +75,7 @@ impl GroupReader {
                     *events += changes.len() as u64;
                     let generation = mainstem_types::Generation(table.topic_generation);
                     let wanted = table.rows().any(|r| r.home.generation == generation);
-                    if wanted || table.record.generation == generation {
+                    if wanted || (table.record.generation == generation && generation.0 > table.discarded) {
                         state.apply(&TableBatch { table: id, generation, changes: Arc::new(changes) });
                     }
                 }

@@ -13,7 +13,7 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use mainstem_env::Env;
-use mainstem_types::{Error, Generation, Identity, Result, TableId, TableSchema};
+use mainstem_types::{Error, Generation, Identity, Result, SourceName, TableId, TableSchema};
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use std::collections::BTreeMap;
@@ -36,6 +36,7 @@ pub(crate) struct Resume {
 pub(crate) struct Home {
     pub env: Env,
     pub settings: Arc<WarehouseSettings>,
+    pub source: SourceName,
     pub table: TableId,
     pub generation: Generation,
     /// `tables/<table id>/<generation>`
@@ -214,6 +215,16 @@ impl Rows {
             segment.show(&self.views, &mut hot, &mut files)?;
         }
         Ok((hot, files))
+    }
+
+    /// Gives up files none of whose rows is live; the next commit takes them out.
+    pub fn drop_dead_files(&mut self) {
+        let dead = |s: &Segment| matches!(s.body, Body::File(_)) && s.dead.len() >= u64::from(s.rows);
+        for (_, segment) in self.segments.extract_if(.., |_, s| dead(s)) {
+            if let Body::File(filed) = segment.body {
+                self.gone_views.extend(filed.handed_out());
+            }
+        }
     }
 
     /// Sets all hot rows that are not already on their way aside; the index is the caller's.
