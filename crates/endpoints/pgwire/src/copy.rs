@@ -240,7 +240,8 @@ impl Session<'_> {
         let mut sent = 0u64;
         while let Some((batch, first)) = rows.next(self.connection, &*self.session).await? {
             let columns = batch.columns().iter().zip(rows.schema().fields());
-            let cells = columns.map(|(array, field)| Cells::new(array, types::oid_of(field), false)).collect::<Result<Vec<_>>>()?;
+            let cells =
+                columns.map(|(array, field)| Cells::new(array, types::oid_of(field), false)).collect::<Result<Vec<_>>>()?;
             for row in first..batch.num_rows() {
                 self.connection.reply.try_message(b'd', |out| copy.row(&cells, row, out))?;
                 self.connection.flush_when_full().await?;
@@ -267,7 +268,10 @@ mod tests {
         };
         check("COPY (SELECT ')', 1) TO STDOUT", Some(("SELECT ')', 1", false, false, b'\t', "\\N")));
         check("copy (select 1) to stdout with csv header;", Some(("select 1", true, true, b',', "")));
-        check("COPY shop.film TO STDOUT (FORMAT csv, DELIMITER ';', NULL 'x')", Some(("SELECT * FROM shop.film ", true, false, b';', "x")));
+        check(
+            "COPY shop.film TO STDOUT (FORMAT csv, DELIMITER ';', NULL 'x')",
+            Some(("SELECT * FROM shop.film ", true, false, b';', "x")),
+        );
         check("COPY t (a, b) TO STDOUT", Some(("SELECT a, b FROM t ", false, false, b'\t', "\\N")));
         check("COPY t TO STDOUT (HEADER false, DELIMITER E'\\t')", Some(("SELECT * FROM t ", false, false, b'\t', "\\N")));
         check("COPY t FROM STDIN", None);

@@ -48,7 +48,10 @@ fn check_formats(formats: &[i16], count: usize, what: &str) -> Result<()> {
         return Err(Error::fix(codes::PROTOCOL, format!("unknown {what} format code")));
     }
     if formats.len() > 1 && formats.len() != count {
-        return Err(Error::fix(codes::PROTOCOL, format!("bind message has {} {what} formats but {count} {what}s", formats.len())));
+        return Err(Error::fix(
+            codes::PROTOCOL,
+            format!("bind message has {} {what} formats but {count} {what}s", formats.len()),
+        ));
     }
     Ok(())
 }

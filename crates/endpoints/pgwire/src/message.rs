@@ -36,11 +36,18 @@ pub(crate) struct Bind {
 #[derive(Debug, PartialEq)]
 pub(crate) enum Message {
     Query(String),
-    Parse { name: String, sql: String, types: Vec<u32> },
+    Parse {
+        name: String,
+        sql: String,
+        types: Vec<u32>,
+    },
     Bind(Bind),
     Describe(Target),
     Close(Target),
-    Execute { portal: String, rows_max: u32 },
+    Execute {
+        portal: String,
+        rows_max: u32,
+    },
     Sync,
     Flush,
     Terminate,

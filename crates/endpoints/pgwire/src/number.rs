@@ -87,7 +87,8 @@ fn put_shortest(out: &mut Vec<u8>, text: &[u8], exponent_max: i32) {
         None => text,
     };
     let split = text.iter().position(|b| *b == b'e').unwrap_or(text.len());
-    let exponent: i32 = std::str::from_utf8(text.get(split + 1..).unwrap_or_default()).ok().and_then(|e| e.parse().ok()).unwrap_or(0);
+    let exponent: i32 =
+        std::str::from_utf8(text.get(split + 1..).unwrap_or_default()).ok().and_then(|e| e.parse().ok()).unwrap_or(0);
     let (first, rest) = (text.first().copied().unwrap_or(b'0'), text.get(2..split).unwrap_or_default());
     if exponent < -4 || exponent >= exponent_max {
         out.push(first);
@@ -337,7 +338,8 @@ mod tests {
 
     #[test]
     fn decimal_parameters() {
-        let check = |text: &str, scale: i8, expected: Option<i128>| assert_eq!(parse_decimal(text, 20, scale).ok(), expected, "{text}");
+        let check =
+            |text: &str, scale: i8, expected: Option<i128>| assert_eq!(parse_decimal(text, 20, scale).ok(), expected, "{text}");
         check("12.5", 2, Some(1250));
         check("-.5", 1, Some(-5));
         check("1e3", 0, Some(1000));

@@ -27,7 +27,10 @@ impl Slot<'_> {
     }
 
     fn binary_error(&self) -> Error {
-        Error::fix(codes::PARAMETER_BINARY, format!("incorrect binary data format in parameter ${} of type {}", self.number, self.kind))
+        Error::fix(
+            codes::PARAMETER_BINARY,
+            format!("incorrect binary data format in parameter ${} of type {}", self.number, self.kind),
+        )
     }
 
     /// The value as an array of exactly `kind`. None is NULL.
@@ -219,7 +222,9 @@ impl Slot<'_> {
                 let milliseconds = i32::try_from(us / 1_000).map_err(|_| too_large())?;
                 Ok(Arc::new(IntervalDayTimeArray::from_iter_values([IntervalDayTime { days, milliseconds }])))
             }
-            DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => self.via(|out| text::put_interval(out, months, days, us)),
+            DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => {
+                self.via(|out| text::put_interval(out, months, days, us))
+            }
             _ => Err(too_large()),
         }
     }
@@ -238,7 +243,10 @@ impl Slot<'_> {
             DataType::Utf8 => Ok(Arc::new(StringArray::from_iter_values([value]))),
             DataType::LargeUtf8 => Ok(Arc::new(LargeStringArray::from_iter_values([value]))),
             DataType::Utf8View => Ok(Arc::new(StringViewArray::from_iter_values([value]))),
-            _ => Err(Error::fix(codes::UNSUPPORTED, format!("parameter ${} has type {}, which no client form is known for", self.number, self.kind))),
+            _ => Err(Error::fix(
+                codes::UNSUPPORTED,
+                format!("parameter ${} has type {}, which no client form is known for", self.number, self.kind),
+            )),
         }
     }
 

@@ -150,7 +150,9 @@ impl PgServer {
                 std::io::ErrorKind::AddrInUse => "another process has this address: stop it or choose another port",
                 _ => "choose an address of this machine, for example 127.0.0.1:7432",
             };
-            Error::fix(codes::LISTEN, format!("cannot listen on {} for PostgreSQL clients", settings.listen)).hint(hint).caused_by(cause)
+            Error::fix(codes::LISTEN, format!("cannot listen on {} for PostgreSQL clients", settings.listen))
+                .hint(hint)
+                .caused_by(cause)
         })?;
         let (secret, sessions, open) = (env.random(), Mutex::default(), AtomicUsize::new(0));
         Ok(PgServer { listener, shared: Arc::new(Shared { env, settings, service, users, tls, secret, sessions, open }) })

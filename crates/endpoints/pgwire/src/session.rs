@@ -382,7 +382,11 @@ impl Rows {
     }
 
     /// The next batch with rows, after those sent; None at the end.
-    pub async fn next(&mut self, connection: &mut Connection, session: &dyn SqlSession) -> Result<Option<(RecordBatch, usize)>, Stop> {
+    pub async fn next(
+        &mut self,
+        connection: &mut Connection,
+        session: &dyn SqlSession,
+    ) -> Result<Option<(RecordBatch, usize)>, Stop> {
         loop {
             let (batch, row) = match self.current.take() {
                 Some(current) => current,

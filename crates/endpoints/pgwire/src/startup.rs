@@ -26,7 +26,12 @@ const NOT_SETTINGS: [&str; 6] = ["user", "database", "application_name", "client
 
 /// Leads a socket to a client; None when the packet was a cancel request. On an error the connection, to tell it on, is left in
 /// `slot`.
-pub(crate) async fn start(shared: &Shared, stream: Box<dyn Stream>, full: bool, slot: &mut Option<Connection>) -> Result<Option<Client>, Stop> {
+pub(crate) async fn start(
+    shared: &Shared,
+    stream: Box<dyn Stream>,
+    full: bool,
+    slot: &mut Option<Connection>,
+) -> Result<Option<Client>, Stop> {
     let mut asked = (false, false);
     *slot = Some(Connection::new(stream));
     loop {
@@ -80,12 +85,18 @@ async fn secure(shared: &Shared, slot: &mut Option<Connection>) -> Result<(), St
     }
 }
 
-async fn login(shared: &Shared, connection: &mut Connection, minor: u16, parameters: Vec<(String, String)>) -> Result<Client, Stop> {
+async fn login(
+    shared: &Shared,
+    connection: &mut Connection,
+    minor: u16,
+    parameters: Vec<(String, String)>,
+) -> Result<Client, Stop> {
     negotiate(connection, minor, &parameters);
     let value = |name: &str| parameters.iter().find(|p| p.0 == name).map(|p| p.1.clone());
     let fatal = |error: Error| Stop::Fatal(error);
     let user = value("user").filter(|u| !u.is_empty());
-    let user = user.ok_or_else(|| fatal(Error::fix(codes::PROTOCOL, "no PostgreSQL user name specified in the start-up packet")))?;
+    let user =
+        user.ok_or_else(|| fatal(Error::fix(codes::PROTOCOL, "no PostgreSQL user name specified in the start-up packet")))?;
     if value("replication").is_some_and(|v| !matches!(v.as_str(), "false" | "off" | "no" | "0")) {
         return Err(fatal(Error::fix(codes::UNSUPPORTED, "replication connections are not served here")));
     }

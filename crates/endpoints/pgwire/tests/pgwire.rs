@@ -200,7 +200,8 @@ fn login() {
     check(&format!("{}?sslmode=require", door.url()), "does not support SSL");
     check(&format!("{}?gssencmode=require", door.url()), "GSS");
     // Settings given at start-up reach the session.
-    let (good, out, err) = door.psql_at(&format!("{}?options=-c%20search_path%3Dshop", door.url()), &["-Atc", "SHOW search_path"]);
+    let (good, out, err) =
+        door.psql_at(&format!("{}?options=-c%20search_path%3Dshop", door.url()), &["-Atc", "SHOW search_path"]);
     assert!(good && out == "shop\n", "{out}{err}");
 }
 
@@ -249,7 +250,9 @@ fn bad_settings() {
 fn garbage_and_truncation() {
     let door = Door::open();
     let before = metrics::PROTOCOL_ERRORS.get();
-    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 64], &[0; 64], &[0, 0, 0, 8, 0, 2, 0, 0], &[0x7f, 0xff, 0xff, 0xff, 0, 3, 0, 0]] {
+    for bytes in
+        [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 64], &[0; 64], &[0, 0, 0, 8, 0, 2, 0, 0], &[0x7f, 0xff, 0xff, 0xff, 0, 3, 0, 0]]
+    {
         let mut stream = door.raw();
         stream.write_all(bytes).unwrap();
         let answer = read_all(stream);
@@ -435,7 +438,11 @@ fn cancel_and_vanished_clients() {
 fn slow_client_holds_the_query() {
     let door = Door::open();
     let mut psql = Command::new("sh")
-        .args(["-c", "psql -X -At \"$0\" -c '\\copy (SELECT endless) TO STDOUT' | (sleep 3; head -c 100 >/dev/null; sleep 100)", &door.url()])
+        .args([
+            "-c",
+            "psql -X -At \"$0\" -c '\\copy (SELECT endless) TO STDOUT' | (sleep 3; head -c 100 >/dev/null; sleep 100)",
+            &door.url(),
+        ])
         .env("PATH", "/usr/lib/postgresql/15/bin:/usr/bin:/bin")
         .spawn()
         .unwrap();
