@@ -61,9 +61,7 @@ impl Door {
     }
 
     fn psql_at(&self, url: &str, args: &[&str]) -> (bool, String, String) {
-        let debian = "/usr/lib/postgresql/15/bin/psql";
-        let psql = if Path::new(debian).exists() { debian } else { "psql" };
-        let out = Command::new(psql).arg("-X").arg(url).args(args).output().expect("psql is installed");
+        let out = Command::new(psql_path()).arg("-X").arg(url).args(args).output().expect("psql is installed");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (out.status.success(), text(&out.stdout), text(&out.stderr))
     }
@@ -99,6 +97,11 @@ impl Drop for Door {
             runtime.shutdown_background();
         }
     }
+}
+
+fn psql_path() -> &'static str {
+    let debian = "/usr/lib/postgresql/15/bin/psql";
+    if Path::new(debian).exists() { debian } else { "psql" }
 }
 
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
@@ -437,15 +440,10 @@ fn cancel_and_vanished_clients() {
 #[test]
 fn slow_client_holds_the_query() {
     let door = Door::open();
-    let mut psql = Command::new("sh")
-        .args([
-            "-c",
-            "psql -X -At \"$0\" -c '\\copy (SELECT endless) TO STDOUT' | (sleep 3; head -c 100 >/dev/null; sleep 100)",
-            &door.url(),
-        ])
-        .env("PATH", "/usr/lib/postgresql/15/bin:/usr/bin:/bin")
-        .spawn()
-        .unwrap();
+    // Its output is a pipe that nobody reads.
+    let mut psql = Command::new(psql_path());
+    psql.args(["-X", "-At", &door.url(), "-c", "\\copy (SELECT endless) TO STDOUT"]).stdout(std::process::Stdio::piped());
+    let mut psql = psql.spawn().unwrap();
     let batches = || door.service.batches.load(Ordering::SeqCst);
     eventually("batches flow", || batches() > 0);
     let mut last = batches();
