@@ -91,7 +91,10 @@ async fn run(options: Options) -> Result<bool> {
     println!("Starting a throw-away Postgres with the Sakila shop ...");
     let postgres = Postgres::start_default()?;
     let url = sakila::load(&postgres)?;
-    postgres.psql("sakila", "CREATE TABLE demo_marker (id int PRIMARY KEY, n bigint NOT NULL); INSERT INTO demo_marker VALUES (1, 0)")?;
+    postgres.psql(
+        "sakila",
+        "CREATE TABLE demo_marker (id int PRIMARY KEY, n bigint NOT NULL); INSERT INTO demo_marker VALUES (1, 0)",
+    )?;
     let shop = Shop::start(postgres.config("sakila"), ShopOptions::default());
     println!("The shop is open: rentals, returns, payments, corrections, refunds, 200 transactions a second.");
     let mainstem = Mainstem::start(MainstemOptions { binary: options.mainstem.clone(), ..Default::default() })?;
@@ -133,7 +136,10 @@ async fn snapshot(client: &Client, url: &str) -> Result<()> {
         let (copied, estimated, tables, waiting) = (number(0), number(1), number(2), number(3));
         let rate = copied / started.elapsed().as_secs_f64().max(0.001);
         let left = if rate > 0.0 { format!("{:.0} s left", (estimated - copied).max(0.0) / rate) } else { "-".to_owned() };
-        println!("  snapshot: {copied:.0} of about {estimated:.0} rows, {rate:.0} rows/s, {left}; {:.0} of {tables} tables live", tables - waiting);
+        println!(
+            "  snapshot: {copied:.0} of about {estimated:.0} rows, {rate:.0} rows/s, {left}; {:.0} of {tables} tables live",
+            tables - waiting
+        );
         if tables > 0.0 && waiting == 0.0 {
             break;
         }
@@ -241,7 +247,9 @@ fn percentiles(latencies: &Mutex<Vec<Duration>>) -> (f64, f64, usize) {
     let Ok(latencies) = latencies.lock() else { return (0.0, 0.0, 0) };
     let mut sorted: Vec<f64> = latencies.iter().map(|d| d.as_secs_f64() * 1000.0).collect();
     sorted.sort_by(f64::total_cmp);
-    let at = |share: f64| sorted.get(((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1))).copied().unwrap_or(0.0);
+    let at = |share: f64| {
+        sorted.get(((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1))).copied().unwrap_or(0.0)
+    };
     (at(0.5), at(0.99), sorted.len())
 }
 
