@@ -25,7 +25,7 @@ pub async fn check(env: Env, url: &str) -> Result<ExitCode> {
             .hint(format!("a URL begins with {}", schemes.join(" or ")))
     })?;
     let name = SourceName::new("check").map_err(|e| Error::bug(codes::CHECK_FAILED, e))?;
-    let settings = SourceSettings { name, url, options: Options::default(), owned: Default::default() };
+    let settings = SourceSettings { name, url, options: Options::default(), owned: Default::default(), spool_dir: None };
     let findings = connector.open(env, settings)?.check().await?;
     for finding in &findings {
         let word = match finding.severity {

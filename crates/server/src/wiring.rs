@@ -60,11 +60,12 @@ impl Server {
             live: warehouse.clone(),
             connectors: registry::connectors(),
             key,
+            spool_dir: path.join("spool").join("sources"),
         })
         .await?;
         facts.connect(log.clone(), sources.clone());
         if config.query.spill_dir.as_os_str().is_empty() {
-            config.query.spill_dir = path.join("spool");
+            config.query.spill_dir = path.join("spool").join("queries");
         }
         let engine = QueryEngine::new(env.clone(), warehouse.clone(), sources.clone(), config.query.clone(), facts.clone())?;
         let (users, made_password) = users::open(&env, &face, admin_password).await?;
