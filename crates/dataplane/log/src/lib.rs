@@ -3,8 +3,22 @@
 //! `EventLog` is the only face; what it promises must be possible on Apache Kafka as well (decision 24).
 
 pub mod batch;
+mod checkpoint;
 pub mod codes;
+mod committer;
+mod entry;
+mod index;
 mod local;
+pub mod metrics;
+mod partition;
+mod queue;
+mod recovery;
+mod retention;
+mod segment;
+mod settings;
+mod topics;
+mod wal;
+mod writer;
 
 pub use batch::{RecordBatchBuilder, RecordRef, RecordView, records, visit};
 pub use local::{LocalLog, LogSettings};
