@@ -1,1 +1,3 @@
 //! Fixtures: a throw-away Postgres, the Sakila shop, workloads, comparisons, conformance suites.
+
+pub mod disk;
