@@ -127,6 +127,14 @@ proptest! {
     }
 
     #[test]
+    fn random_files_are_refused_or_read(kind in 0_u8..7, mut bytes in proptest::collection::vec(any::<u8>(), 1..200)) {
+        mainstem_log::decode_any(&bytes);
+        // Entries of a known kind get further.
+        bytes[0] = kind;
+        mainstem_log::decode_any(&bytes);
+    }
+
+    #[test]
     fn one_changed_byte_is_seen(rows in proptest::collection::vec(row(), 1..20), compress in any::<bool>(), at in any::<prop::sample::Index>(), change in 1_u8..) {
         let mut bytes = build(0, &rows, compress).to_vec();
         let at = at.index(bytes.len());
