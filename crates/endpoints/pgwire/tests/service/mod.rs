@@ -242,7 +242,7 @@ impl PreparedStatement for Prepared {
             }
             ["PANIC", _] => panic!("as asked"),
             ["NOTICE"] => notices.push("look here".into()),
-            ["BEGIN", ..] => status(b'T'),
+            ["BEGIN" | "START", ..] => status(b'T'),
             ["ROLLBACK" | "COMMIT"] => status(b'I'),
             [] => return Ok(Outcome::Empty),
             _ => {}
