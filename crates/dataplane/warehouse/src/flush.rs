@@ -2,9 +2,11 @@
 //! both, with the barrier's number, one Delta commit per table. All of it beside the applier; only freezing and installing take its lock.
 
 use crate::delta::{Change, DeltaTable};
-use crate::files::DataFile;
+use crate::files::{DataFile, io_error};
+use crate::index::RowAddr;
 use crate::metrics;
 use crate::rows::{Frozen, Home, Resume, Rows, Written};
+use crate::run::Run;
 use crate::segment::Body;
 use crate::source::{Source, SourceState};
 use mainstem_env::fault;
@@ -12,6 +14,7 @@ use mainstem_types::{Generation, Result, TableId};
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Topic of the last [`Flushed`] of each source: key = source name, policy compact.
@@ -67,12 +70,20 @@ impl Source {
         match commit(&mut plan) {
             Ok((written, version)) => {
                 metrics::FLUSHES.add(1);
+                let mut installed = Ok(());
                 self.with_rows(table, generation, |rows| {
-                    rows.install(plan.frozen, written);
+                    installed = rows.install(plan.frozen, written);
                     rows.index.frozen = None;
                     rows.flushed = plan.resume;
                     rows.delta_version = version;
                 });
+                installed?;
+                let home = &plan.home;
+                let done = plan.delta.lock().checkpoint_if_due(home.settings.checkpoint_commits).and_then(|()| merge_runs(self, home, &plan.delta));
+                if let Err(error) = done {
+                    // Both only make later reads faster.
+                    tracing::warn!(table = %table, error = %error.chain(), "a checkpoint or an index merge failed; tried again at the next flush");
+                }
                 Ok(())
             }
             Err(error) => {
@@ -103,7 +114,8 @@ fn freeze_all(state: &mut SourceState) -> Result<Vec<Plan>> {
     let seq = state.seq;
     for table in state.tables.values_mut().filter(|t| t.broken.is_none()) {
         let resume = Resume { seq, offset: table.offset, topic_generation: table.topic_generation };
-        for rows in table.rows_mut().filter(|r| r.changed) {
+        // A generation that is being filled is thrown away by a restart: it has nothing to make durable.
+        for rows in table.live.iter_mut().filter(|r| r.changed) {
             plans.push(freeze(rows, resume)?);
         }
     }
@@ -144,7 +156,7 @@ fn flushed(state: &mut SourceState) -> Flushed {
         let here = Resume { seq, offset: table.offset, topic_generation: table.topic_generation };
         let id = table.record.table;
         let broken = table.broken.is_some();
-        for rows in table.rows_mut() {
+        for rows in table.live.iter_mut() {
             if !rows.changed && !broken && rows.index.frozen.is_none() {
                 rows.flushed = here;
             }
@@ -152,4 +164,38 @@ fn flushed(state: &mut SourceState) -> Flushed {
         }
     }
     Flushed { tables }
+}
+
+/// Merges all runs of a generation into one when there are many. Left out are entries of rows that are dead in the last commit; those
+/// that died since must be found again by a replay.
+fn merge_runs(source: &Source, home: &Home, delta: &Mutex<DeltaTable>) -> Result<()> {
+    let (mut runs, mut present, mut truncations, mut form) = (Vec::new(), BTreeSet::new(), 0, None);
+    source.with_rows(home.table, home.generation, |rows| {
+        if rows.index.runs.len() > home.settings.index_runs_max {
+            runs = rows.index.runs.clone();
+            present = rows.segments.keys().copied().collect();
+            truncations = rows.truncations;
+            form = rows.codec.as_ref().map(|c| c.fingerprint);
+        }
+    });
+    let Some(fingerprint) = form else { return Ok(()) };
+    let committed: BTreeMap<u32, _> = delta.lock().files.iter().map(|(id, file)| (*id, file.dead.clone())).collect();
+    let kept = |at: &RowAddr| committed.get(&at.segment).map_or(present.contains(&at.segment), |dead| !dead.contains(at.row));
+    let all = runs.iter().flat_map(|run| (0..run.len()).map(|entry| (run.key(entry), run.addr(entry))));
+    let entries: Vec<(u128, RowAddr)> = all.filter(|(_, at)| kept(at)).collect();
+    let covered: BTreeSet<u32> = runs.iter().flat_map(|run| run.segments.iter().copied()).collect();
+    let segments: Vec<u32> = covered.into_iter().filter(|id| committed.contains_key(id) || present.contains(id)).collect();
+    let name = format!("merged-{}.run", uuid::Builder::from_random_bytes(home.env.random()).into_uuid());
+    let merged = Arc::new(Run::write(home.env.disk.as_ref(), &home.index_dir.join(name), entries, &segments, fingerprint)?);
+    source.with_rows(home.table, home.generation, |rows| {
+        if rows.truncations == truncations && rows.codec.as_ref().map(|c| c.fingerprint) == form {
+            rows.index.runs.retain(|run| !runs.iter().any(|old| Arc::ptr_eq(old, run)));
+            rows.index.runs.insert(0, merged);
+        }
+    });
+    // Whoever still has an old run mapped keeps it: only the names go.
+    for run in runs {
+        home.env.disk.remove_file(&run.path).map_err(io_error(&run.path, "remove"))?;
+    }
+    Ok(())
 }

@@ -2,24 +2,25 @@
 
 use crate::codes;
 use crate::delta::DeltaTable;
-use crate::files::{io_error, load, read, segment_of};
+use crate::files::{DataFile, arrow_error, io_error, load, read, segment_of};
 use crate::flush::{FLUSHED_TOPIC, Flushed};
 use crate::index::RowAddr;
+use crate::keys::KeyCodec;
 use crate::metrics;
 use crate::replay::GroupReader;
 use crate::rows::{Home, Resume, Rows};
 use crate::run::Run;
-use crate::segment::Segment;
+use crate::segment::{Body, Segment};
 use crate::source::{Source, SourceState};
 use crate::table::{Ground, Table, remove_dir};
+use arrow::array::{Array, ArrayRef, new_null_array};
 use bytes::Bytes;
 use mainstem_envelope::tail::Visible;
 use mainstem_envelope::{decode_barrier, decode_table_record};
 use mainstem_log::{EventLog, TopicPartition, records};
 use mainstem_types::barrier::{BARRIER_TOPIC, TABLE_TOPIC};
-use mainstem_types::{Barrier, Error, Result, SourceName, TableId, TableRecord, TableState};
+use mainstem_types::{Barrier, Column, Error, Result, SourceName, TableId, TableRecord, TableSchema, TableState};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 
 /// The last word of each key in a topic; None = a tombstone.
@@ -148,12 +149,17 @@ fn replay(state: &mut SourceState, reader: &GroupReader) {
     let ids: Vec<TableId> = state.tables.keys().copied().collect();
     let ends: BTreeMap<_, i64> = reader.log.partitions().into_iter().map(|p| (p.at, p.end)).collect();
     for id in ids {
-        let Some(table) = state.tables.get(&id).filter(|t| t.broken.is_none() && t.live.is_some()) else { continue };
+        let Some(table) = state.tables.get_mut(&id) else { continue };
         let end = ends.get(&TopicPartition { topic: table.record.topic.clone(), partition: 0 }).copied().unwrap_or(0);
+        if table.broken.is_some() || table.live.is_none() {
+            table.offset = end;
+            continue;
+        }
         let done = reader.read_table(state, id, end);
         let Some(table) = state.tables.get_mut(&id) else { continue };
         match done {
             Ok(events) => {
+                tracing::debug!(table = %table.record.name, events, "replayed");
                 metrics::REPLAYED_ROWS.add(events);
                 table.offset = table.offset.max(end);
                 table.catch_up_record();
@@ -238,15 +244,13 @@ fn sweep_dir(home: &Home, delta: &DeltaTable) -> Result<u32> {
 /// Maps the runs that cover files of this table; rebuilds what is missing or damaged from the files' key columns.
 fn open_runs(home: &Home, rows: &mut Rows) -> Result<()> {
     let disk = home.env.disk.as_ref();
-    if rows.codec.is_none() {
-        return Ok(());
-    }
+    let Some(codec) = rows.codec.clone() else { return Ok(()) };
     disk.create_dir_all(&home.index_dir).map_err(io_error(&home.index_dir, "create"))?;
     let mut missing: BTreeSet<u32> = rows.segments.keys().copied().collect();
     let mut runs = Vec::new();
     for name in disk.list(&home.index_dir).map_err(io_error(&home.index_dir, "list"))? {
         let path = home.index_dir.join(name);
-        let run = Run::open(disk, &path)?.filter(|run| run.segments.iter().any(|s| missing.contains(s)));
+        let run = Run::open(disk, &path, codec.fingerprint)?.filter(|run| run.segments.iter().any(|s| missing.contains(s)));
         match run {
             Some(run) => {
                 run.segments.iter().for_each(|s| {
@@ -259,32 +263,34 @@ fn open_runs(home: &Home, rows: &mut Rows) -> Result<()> {
         }
     }
     for segment in missing {
-        runs.push(rebuild_run(home, rows, segment)?);
-        metrics::RUNS_REBUILT.add(1);
+        if let Some(Segment { body: Body::File(filed), .. }) = rows.segments.get(&segment) {
+            runs.push(rebuild_run(home, &rows.schema, &codec, &filed.file, segment)?);
+        }
     }
     runs.sort_by_key(|run| run.segments.iter().max().copied());
     rows.index.runs = runs.into_iter().map(Arc::new).collect();
     Ok(())
 }
 
-fn rebuild_run(home: &Home, rows: &Rows, segment: u32) -> Result<Run> {
+/// The run of one file, from its key columns. Columns that were added after it are NULL in it.
+pub(crate) fn rebuild_run(home: &Home, schema: &TableSchema, codec: &KeyCodec, file: &DataFile, segment: u32) -> Result<Run> {
     let disk = home.env.disk.as_ref();
-    let (Some(codec), Some(Segment { body: crate::segment::Body::File(filed), .. })) = (&rows.codec, rows.segments.get(&segment)) else {
-        return Err(Error::bug(codes::MISFIT, "a run is wanted of a segment that is no file"));
-    };
-    let names: Vec<&str> = codec.columns.iter().map(|c| rows.schema.columns[*c].name.as_ref()).collect();
-    let mut entries: Vec<(u128, RowAddr)> = Vec::with_capacity(filed.file.rows as usize);
-    for batch in read(disk, &filed.file.path, &names, None)? {
-        let batch = batch.map_err(crate::files::arrow_error)?;
-        let missing = |name: &&str| {
-            let text = format!("the table file {} has no column `{name}`", filed.file.path.display());
-            batch.column_by_name(name).map(|c| c.as_ref()).ok_or_else(|| Error::corrupt(codes::CORRUPT, text))
+    let columns: Vec<_> = codec.columns.iter().map(|at| &schema.columns[*at]).collect();
+    let names: Vec<&str> = columns.iter().map(|c| c.name.as_ref()).collect();
+    let mut entries: Vec<(u128, RowAddr)> = Vec::with_capacity(file.rows as usize);
+    for batch in read(disk, &file.path, &names, None)? {
+        let batch = batch.map_err(arrow_error)?;
+        let array = |column: &&Column| match batch.column_by_name(&column.name) {
+            Some(array) => array.clone(),
+            None => new_null_array(&column.kind.arrow(), batch.num_rows()),
         };
-        let columns = names.iter().map(missing).collect::<Result<Vec<_>>>()?;
+        let arrays: Vec<ArrayRef> = columns.iter().map(array).collect();
+        let arrays: Vec<&dyn Array> = arrays.iter().map(|a| a.as_ref()).collect();
         let first = entries.len() as u32;
-        let keys = codec.keys_of(&columns, batch.num_rows())?;
+        let keys = codec.keys_of(&arrays, batch.num_rows())?;
         entries.extend(keys.into_iter().zip(first..).map(|(key, row)| (key, RowAddr { segment, row })));
     }
-    let path: &Path = &home.index_dir.join(format!("{}.run", filed.file.name));
-    Run::write(disk, path, entries, &[segment])
+    metrics::RUNS_REBUILT.add(1);
+    let name = format!("{}-{}.run", file.name, uuid::Builder::from_random_bytes(home.env.random()).into_uuid());
+    Run::write(disk, &home.index_dir.join(name), entries, &[segment], codec.fingerprint)
 }

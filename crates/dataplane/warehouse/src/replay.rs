@@ -33,7 +33,7 @@ impl GroupReader {
 
     /// Applies a table's topic up to `end`; returns the number of events. What a generation has flushed is left out.
     pub fn read_table(&self, state: &mut SourceState, id: TableId, end: i64) -> Result<u64> {
-        let Some(table) = state.tables.get(&id) else { return Ok(0) };
+        let Some(table) = state.tables.get(&id).filter(|t| t.broken.is_none()) else { return Ok(0) };
         let at = TopicPartition { topic: table.record.topic.clone(), partition: 0 };
         let mut offset = table.offset;
         let decoder = Decoder::new(self.schemas.clone());

@@ -1,10 +1,11 @@
 //! The live tables of one source and the applier that moves them from barrier to barrier, all together.
 
+use crate::codes;
 use crate::metrics;
 use crate::snapshot::{Snapshot, TableView};
 use crate::table::{Gone, Ground, Table, note_hot_bytes};
 use mainstem_envelope::tail::{Group, Visible};
-use mainstem_types::{Barrier, Result, SourceName, TableBatch, TableId, TableName, TableState};
+use mainstem_types::{Barrier, Error, Result, SourceName, TableBatch, TableId, TableName, TableState};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -91,12 +92,13 @@ impl SourceState {
         note_hot_bytes(&mut self.hot_bytes, hot);
     }
 
-    pub fn hot_bytes(&self) -> usize {
-        self.hot_bytes
+    /// Bytes that a flush would write.
+    pub fn flush_bytes(&self) -> usize {
+        self.tables.values().filter_map(|t| t.live.as_ref()).map(|r| r.hot_bytes).sum()
     }
 
     pub fn is_changed(&self) -> bool {
-        self.tables.values().any(|t| t.rows().any(|r| r.changed))
+        self.tables.values().any(|t| t.live.as_ref().is_some_and(|r| r.changed))
     }
 
     /// Makes known the tables and generations that this barrier begins, before its rows are applied.
@@ -179,6 +181,11 @@ impl Source {
         let mut state = self.state.lock();
         if group.barrier.seq <= state.seq {
             return Ok(());
+        }
+        if state.seq > 0 && group.barrier.seq != state.seq + 1 {
+            state.halted = true;
+            let text = format!("source {}: barrier {} came after {}", self.name, group.barrier.seq, state.seq);
+            return Err(Error::bug(codes::CLOSED, text).hint("restart: the log has what is missing"));
         }
         if large {
             let before = state.show()?;

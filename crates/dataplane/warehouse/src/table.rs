@@ -101,6 +101,7 @@ impl Table {
         }
         gone.extend(self.filling.take().map(retire));
         self.topic_generation = self.topic_generation.max(generation.0);
+        self.broken = None;
         self.filling = Some(Rows::new(self.ground.home(&self.record.source, self.record.table, generation), schema.clone()));
         self.touch();
     }

@@ -147,7 +147,7 @@ impl Warehouse {
             let now = self.ground.env.clock.moment();
             let since = now - *last.entry(source.name.clone()).or_insert(now);
             let settings = &self.ground.settings;
-            let (bytes, changed) = source.with_state(|state| (state.hot_bytes() as u64, state.is_changed()));
+            let (bytes, changed) = source.with_state(|state| (state.flush_bytes() as u64, state.is_changed()));
             let due = since.as_millis() as u64 >= settings.flush_interval_ms;
             if !(bytes >= settings.flush_bytes && changed || due) {
                 continue;
@@ -196,7 +196,8 @@ impl Warehouse {
                         group = groups.next() => group,
                     }
                 });
-                let Some(mut group) = next else { return };
+                // Told to stop: what is in the log already is still applied, because the next applier goes on after it.
+                let Some(mut group) = next.or_else(|| groups.try_next()) else { return };
                 let done = source.apply(&mut group, &mut |state, barrier| reader.read(state, barrier), clock.now_us());
                 if let Err(error) = done {
                     tracing::error!(source = %source.name, error = %error.chain(), "live tables stop at their last barrier");
