@@ -56,6 +56,10 @@ impl PostgresSource {
         };
         Self { inner: Arc::new(inner) }
     }
+
+    pub fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
 }
 
 impl Inner {
