@@ -118,7 +118,8 @@ impl Check<'_> {
         if cells.flag(0)
             && let Err(error) = self.inner.settings.target.connect(&self.inner.env, true).await
         {
-            let fix = "allow replication connections of this role in pg_hba.conf, and give the server's own address, not a pooler's";
+            let fix =
+                "allow replication connections of this role in pg_hba.conf, and give the server's own address, not a pooler's";
             let code = if error.code() == codes::LOGIN { codes::LOGIN } else { codes::POOLER };
             self.fatal(code, format!("a replication connection was refused: {}", error.message()), fix.into());
         }
@@ -160,7 +161,8 @@ impl Check<'_> {
             self.add(Severity::Warning, codes::CAUTION, message, Some(fix.into()));
         }
         if number(settings, "idle_replication_slot_timeout") > 0 {
-            let message = "idle_replication_slot_timeout is set: a long absence loses the slot and rebuilds all tables".to_string();
+            let message =
+                "idle_replication_slot_timeout is set: a long absence loses the slot and rebuilds all tables".to_string();
             let fix = "ALTER SYSTEM SET idle_replication_slot_timeout = 0; SELECT pg_reload_conf();";
             self.add(Severity::Warning, codes::CAUTION, message, Some(fix.into()));
         }
@@ -200,7 +202,11 @@ impl Check<'_> {
             self.table(relation, owned.get(&relation.oid).copied().unwrap_or_default());
         }
         let bytes: i64 = captured.iter().map(|r| r.bytes).sum();
-        let message = format!("{} tables, about {} MiB, will be copied; log and tables here hold a row twice for a while", captured.len(), bytes >> 20);
+        let message = format!(
+            "{} tables, about {} MiB, will be copied; log and tables here hold a row twice for a while",
+            captured.len(),
+            bytes >> 20
+        );
         self.add(Severity::Note, codes::CAUTION, message, None);
         Ok(())
     }
@@ -233,7 +239,11 @@ impl Check<'_> {
         }
         if rights.filtered {
             let fix = format!("ALTER ROLE {role} BYPASSRLS;");
-            self.fatal(codes::ROW_SECURITY, format!("row-level security would hide rows of {} from the copy", relation.name), fix);
+            self.fatal(
+                codes::ROW_SECURITY,
+                format!("row-level security would hide rows of {} from the copy", relation.name),
+                fix,
+            );
         }
         if relation.identity() == Identity::AppendOnly {
             let message = format!("{} has no replica identity: only its inserts and truncates are captured", relation.name);
@@ -275,7 +285,8 @@ impl Check<'_> {
                 self.fatal(codes::NOT_OURS, format!("publication {publication} does not exist"), fix);
             } else if !settings.publications_given && exists && !settings.owns("publication", publication) {
                 let message = format!("publication {publication} exists and was not made by this data directory");
-                let fix = format!("DROP PUBLICATION {}; -- or name it with publication = '{publication}'", quote_name(publication));
+                let fix =
+                    format!("DROP PUBLICATION {}; -- or name it with publication = '{publication}'", quote_name(publication));
                 self.add(Severity::Warning, codes::NOT_OURS, message, Some(fix));
             }
         }
@@ -301,7 +312,8 @@ pub async fn administrator_script(inner: &Inner) -> Result<String> {
     let role = quote_name(&settings.target.user);
     let wanted: Vec<&Relation> =
         relations.values().filter(|r| r.excluded().is_none() && settings.tables.matches(&r.name)).collect();
-    let mut script = format!("-- Run as a superuser in database {}.\nALTER ROLE {role} LOGIN REPLICATION;\n", settings.target.database);
+    let mut script =
+        format!("-- Run as a superuser in database {}.\nALTER ROLE {role} LOGIN REPLICATION;\n", settings.target.database);
     let schemas: BTreeSet<&str> = wanted.iter().map(|r| r.name.schema.as_ref()).collect();
     for schema in schemas {
         script.push_str(&format!("GRANT USAGE ON SCHEMA {} TO {role};\n", quote_name(schema)));
@@ -319,6 +331,10 @@ pub async fn administrator_script(inner: &Inner) -> Result<String> {
         let list = if tables.is_empty() { String::new() } else { format!(" FOR TABLE {}", tables.join(", ")) };
         script.push_str(&format!("CREATE PUBLICATION {}{list} WITH (publish = '{operations}');\n", quote_name(publication)));
     }
-    script.push_str(&format!("-- Then: CREATE SOURCE {} ... WITH (publication = '{}');\n", settings.source, settings.publications.join(", ")));
+    script.push_str(&format!(
+        "-- Then: CREATE SOURCE {} ... WITH (publication = '{}');\n",
+        settings.source,
+        settings.publications.join(", ")
+    ));
     Ok(script)
 }

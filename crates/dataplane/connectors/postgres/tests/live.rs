@@ -200,8 +200,13 @@ async fn snapshot_and_stream_give_equal_values() {
     let url = postgres.create_database("types").unwrap();
     // What role and database are set to must not reach us.
     postgres
-        .psql("types", &format!("ALTER DATABASE types SET datestyle = 'German'; ALTER DATABASE types SET timezone = 'Asia/Tokyo'; \
-            ALTER DATABASE types SET extra_float_digits = -3; ALTER DATABASE types SET bytea_output = 'escape'; {TYPES}"))
+        .psql(
+            "types",
+            &format!(
+                "ALTER DATABASE types SET datestyle = 'German'; ALTER DATABASE types SET timezone = 'Asia/Tokyo'; \
+            ALTER DATABASE types SET extra_float_digits = -3; ALTER DATABASE types SET bytea_output = 'escape'; {TYPES}"
+            ),
+        )
         .unwrap();
     for values in VALUES {
         postgres.psql("types", values).unwrap();
@@ -234,10 +239,17 @@ async fn snapshot_and_stream_give_equal_values() {
 async fn values_that_cannot_be_held_fail_their_table_alone() {
     let postgres = Postgres::start_default().unwrap();
     let url = postgres.create_database("misfits").unwrap();
-    postgres.psql("misfits", "CREATE TABLE good (id int PRIMARY KEY); CREATE TABLE bad (id int PRIMARY KEY, n numeric(5,2))").unwrap();
+    postgres
+        .psql("misfits", "CREATE TABLE good (id int PRIMARY KEY); CREATE TABLE bad (id int PRIMARY KEY, n numeric(5,2))")
+        .unwrap();
     let source = open(&url, &[]);
     let (mut replica, mut stream) = begin(&source).await;
-    postgres.psql("misfits", "BEGIN; INSERT INTO good VALUES (1); INSERT INTO bad VALUES (1, 'NaN'); INSERT INTO good VALUES (2); COMMIT").unwrap();
+    postgres
+        .psql(
+            "misfits",
+            "BEGIN; INSERT INTO good VALUES (1); INSERT INTO bad VALUES (1, 'NaN'); INSERT INTO good VALUES (2); COMMIT",
+        )
+        .unwrap();
     replica.catch_up(&*source, &mut stream).await;
     assert_eq!(replica.failed, ["PG-010"]);
     // Mended and copied anew, its rows flow again.
@@ -312,8 +324,13 @@ async fn a_workload_arrives_whole() {
     let prepared = source.prepare(Some(&position)).await.unwrap();
     assert_eq!((prepared.lost, &prepared.start), (None, &position));
     let mut stream = reopen(&source, &position).await;
-    postgres.psql("work", "ALTER TABLE a ADD COLUMN extra int DEFAULT 7; INSERT INTO a VALUES (9000, 'new', NULL, 8);
-        ALTER TABLE a DROP COLUMN toast; UPDATE a SET v = 'last' WHERE id = 9000").unwrap();
+    postgres
+        .psql(
+            "work",
+            "ALTER TABLE a ADD COLUMN extra int DEFAULT 7; INSERT INTO a VALUES (9000, 'new', NULL, 8);
+        ALTER TABLE a DROP COLUMN toast; UPDATE a SET v = 'last' WHERE id = 9000",
+        )
+        .unwrap();
     let late = postgres.psql("work", "CREATE TABLE late (id int PRIMARY KEY); SELECT 'late'::regclass::oid").unwrap();
     source.discover().await.unwrap();
     replica.copy(&*source, UpstreamId(late.trim().parse().unwrap())).await;
@@ -427,7 +444,8 @@ async fn logins_and_tls() {
     for mode in ["verify-ca", "verify-full"] {
         check(mode, None, Some("PG-007")).await;
     }
-    let other = Postgres::start(PostgresOptions { tls: true, tls_names: Some("DNS:elsewhere".into()), ..Default::default() }).unwrap();
+    let other =
+        Postgres::start(PostgresOptions { tls: true, tls_names: Some("DNS:elsewhere".into()), ..Default::default() }).unwrap();
     let ca = other.ca_file().to_string_lossy().into_owned();
     for (mode, expected) in [("verify-ca", None), ("verify-full", Some("PG-007"))] {
         let url = other.url_as("postgres", "secret", "postgres") + "?sslmode=" + mode;
@@ -443,9 +461,12 @@ async fn the_preflight_names_what_is_wrong() {
     let postgres = Postgres::start(PostgresOptions::default().set("wal_level", "replica")).unwrap();
     let url = postgres.create_database("bad").unwrap();
     postgres
-        .psql("bad", "CREATE TABLE n (x int); CREATE TABLE g (id int PRIMARY KEY, h int GENERATED ALWAYS AS (id * 2) STORED);
+        .psql(
+            "bad",
+            "CREATE TABLE n (x int); CREATE TABLE g (id int PRIMARY KEY, h int GENERATED ALWAYS AS (id * 2) STORED);
             CREATE ROLE app LOGIN PASSWORD 'app'; CREATE TABLE r (id int PRIMARY KEY); ALTER TABLE r ENABLE ROW LEVEL SECURITY;
-            GRANT SELECT ON r TO app")
+            GRANT SELECT ON r TO app",
+        )
         .unwrap();
     let fatal = |findings: &[mainstem_connector::Finding]| -> BTreeSet<&'static str> {
         findings.iter().filter(|f| f.severity == Severity::Fatal).map(|f| f.code).collect()
