@@ -49,8 +49,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// The repository: the directory above this package.
+/// The repository: the directory above this package. Cargo says at run time which checkout it is, for two may share a build directory.
 fn root() -> PathBuf {
-    let package = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     package.parent().map(PathBuf::from).unwrap_or(package)
 }

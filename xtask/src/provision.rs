@@ -13,6 +13,17 @@ const POSTGRES_PROGRAMS: [&str; 5] = ["postgres", "initdb", "psql", "pgbench", "
 /// Debian's switch for the cluster that its package would otherwise make and start.
 const CREATECLUSTER: &str = "/etc/postgresql-common/createcluster.conf";
 
+/// rustfmt and clippy, which a minimal Rust leaves out.
+pub fn rust_components(root: &Path) -> Result<(), String> {
+    if ["fmt", "clippy"].iter().all(|tool| run::output(run::cargo(root).args([tool, "--version"])).is_some()) {
+        return Ok(());
+    }
+    if run::find_in_path("rustup").is_none() {
+        return Err("rustfmt and clippy are missing: install those of your Rust".to_owned());
+    }
+    run::must(Command::new("rustup").args(["component", "add", "rustfmt", "clippy"]).current_dir(root))
+}
+
 /// The directory with PostgreSQL's programs, installed first when there is none.
 pub fn postgres() -> Result<PathBuf, String> {
     if let Some(dir) = find_postgres() {

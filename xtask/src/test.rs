@@ -14,12 +14,13 @@ pub fn test(root: &Path, args: &[String]) -> Result<bool, String> {
     let started = Instant::now();
     let mut summary = Summary::default();
     summary.step("tidy", || tidy::run(root).map(|violations| violations == 0));
-    summary.step("rustfmt", || run::passes(run::cargo(root).args(["fmt", "--all", "--check"])));
     let mut tools = None;
     summary.step("tools", || {
+        provision::rust_components(root)?;
         tools = Some((provision::postgres()?, provision::python(root)?));
         Ok(true)
     });
+    summary.step("rustfmt", || run::passes(run::cargo(root).args(["fmt", "--all", "--check"])));
     let compiles = summary.step("clippy", || {
         let mut clippy = run::cargo(root);
         clippy.arg("clippy").args(&selection.packages).args(["--all-targets", "--", "--deny", "warnings"]);
@@ -29,10 +30,12 @@ pub fn test(root: &Path, args: &[String]) -> Result<bool, String> {
     match tools {
         Some((postgres, python)) if compiles => {
             summary.step("tests", || {
-                let server = launch::build(root, "mainstem-server", "mainstem")?;
                 let mut tests = run::cargo(root);
                 tests.arg("test").args(&selection.packages).arg("--no-fail-fast").args(&selection.rest);
-                tests.env("PATH", provision::path_with(&postgres)).env("MAINSTEM_BIN", server);
+                tests.env("PATH", provision::path_with(&postgres));
+                if selection.runs_the_binary() {
+                    tests.env("MAINSTEM_BIN", launch::build(root, "mainstem-server", "mainstem")?);
+                }
                 if let Some(python) = python {
                     tests.env("MAINSTEM_TEST_PYTHON", python);
                 }
@@ -73,6 +76,11 @@ impl Selection {
             selection.packages.push("--workspace".to_owned());
         }
         Ok(selection)
+    }
+
+    /// Whether a test may start the real binary; the tests of one engine do not wait for its build.
+    fn runs_the_binary(&self) -> bool {
+        ["--workspace", "mainstem-server", "mainstem-tests"].iter().any(|all| self.packages.iter().any(|package| package == all))
     }
 }
 
@@ -176,6 +184,10 @@ mod tests {
         check("-p mainstem-log torn_tail", "--package mainstem-log", "torn_tail");
         check("-p a -p b -- --nocapture", "--package a --package b", "-- --nocapture");
         assert!(Selection::parse(&["-p".to_owned()]).is_err());
+        let runs = |args: &[&str]| {
+            Selection::parse(&args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>()).unwrap().runs_the_binary()
+        };
+        assert!(runs(&[]) && runs(&["-p", "mainstem-tests"]) && !runs(&["-p", "mainstem-log"]));
     }
 
     #[test]

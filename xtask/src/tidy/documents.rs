@@ -27,6 +27,7 @@ pub fn check(tree: &Tree) -> Vec<Violation> {
     }
     found.extend(members_described(tree));
     found.extend(tree.ending(".md").flat_map(|(path, text)| dead_links(tree, path, text)));
+    found.extend(tree.ending(".rs").flat_map(|(path, text)| dead_references(tree, path, text)));
     match tree.get(CONFIG).map(str::parse::<toml::Table>) {
         Some(Ok(_)) => {}
         Some(Err(e)) => {
@@ -85,6 +86,27 @@ fn dead_links(tree: &Tree, path: &str, text: &str) -> Vec<Violation> {
     found
 }
 
+/// Pages that a comment names and that are not there.
+fn dead_references(tree: &Tree, path: &str, text: &str) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for (n, line) in text.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("//")) {
+        for (at, _) in line.match_indices("docs/") {
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.');
+            let page = line[at..].split(|c| !plain(c)).next().unwrap_or_default().trim_end_matches('.');
+            if page.ends_with(".md") && tree.get(page).is_none() {
+                found.push(Violation::new(
+                    path,
+                    n + 1,
+                    RULE,
+                    format!("`{page}` does not exist"),
+                    "write the page, or mend its name",
+                ));
+            }
+        }
+    }
+    found
+}
+
 fn resolve(from: &str, link: &str) -> String {
     let mut parts: Vec<&str> = if link.starts_with('/') { Vec::new() } else { from.split('/').collect() };
     parts.pop();
@@ -128,6 +150,11 @@ mod tests {
         with("x", "", &[]);
         with("README.md", "cargo xtask test", &["README.md:1 cargo xtask demo"]);
         with("docs/a/b.md", "\n[gone](../c.md)", &["docs/a/b.md:2 ../c.md"]);
+        with(
+            "a.rs",
+            "//! See `docs/a/b.md`.\n/// docs/a/<id>.md\nlet x = \"docs/c.md\"; // x\n// docs/c.md.",
+            &["a.rs:4 docs/c.md"],
+        );
         with("config/default.toml", "a = 1\nb = \n", &["config/default.toml:2"]);
         with("Cargo.toml", "[workspace]\nmembers = ['crates/base/types', 'tests']", &["ARCHITECTURE.md:1 `tests`"]);
         let mut files = tree(&WHOLE);

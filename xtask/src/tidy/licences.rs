@@ -15,18 +15,23 @@ pub struct Package {
 }
 
 /// Every package that cargo resolves for the workspace, without our own.
-pub fn packages(root: &Path) -> Result<Vec<Package>, String> {
+pub fn packages(root: &Path) -> Result<Vec<Package>, Violation> {
     let metadata =
         |offline: &[&str]| run::output(run::cargo(root).args(["metadata", "--format-version", "1", "--locked"]).args(offline));
     // A fresh machine has not downloaded the packages yet.
-    let text = metadata(&["--offline"])
-        .or_else(|| metadata(&[]))
-        .ok_or("`cargo metadata --locked` failed: does Cargo.lock fit the manifests? `cargo check` mends it")?;
-    let json: serde_json::Value = serde_json::from_str(&text).map_err(|e| format!("cannot read cargo's metadata: {e}"))?;
-    let packages = json["packages"].as_array().ok_or("cargo's metadata lists no packages")?;
+    let text = metadata(&["--offline"]).or_else(|| metadata(&[])).ok_or_else(|| {
+        let mend = "`cargo check` brings it up to date; commit it";
+        Violation::new("Cargo.lock", 0, RULE, "`cargo metadata --locked` fails: the file does not fit the manifests", mend)
+    })?;
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    let foreign = packages.iter().filter(|package| !package["source"].is_null());
-    Ok(foreign.map(|p| Package { name: text(&p["name"]), version: text(&p["version"]), licence: text(&p["license"]) }).collect())
+    let foreign = json["packages"].as_array().into_iter().flatten().filter(|package| !package["source"].is_null());
+    let packages: Vec<Package> =
+        foreign.map(|p| Package { name: text(&p["name"]), version: text(&p["version"]), licence: text(&p["license"]) }).collect();
+    if packages.is_empty() {
+        return Err(Violation::new("Cargo.lock", 0, RULE, "cargo's metadata lists no packages", "look at `cargo metadata`"));
+    }
+    Ok(packages)
 }
 
 pub fn check(tree: &Tree, packages: &[Package]) -> Vec<Violation> {

@@ -80,10 +80,11 @@ fn list(root: &Path) -> Result<Vec<String>, String> {
         for entry in std::fs::read_dir(&dir).map_err(|e| format!("cannot list {}: {e}", dir.display()))? {
             let path = entry.map_err(|e| format!("cannot list {}: {e}", dir.display()))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if matches!(name.as_str(), "target" | ".git" | "__pycache__" | "node_modules") {
+                continue;
+            }
             if path.is_dir() {
-                if !matches!(name.as_str(), "target" | ".git" | "__pycache__" | "node_modules") {
-                    open.push(path);
-                }
+                open.push(path);
             } else if let Ok(inside) = path.strip_prefix(root) {
                 names.push(inside.to_string_lossy().into_owned());
             }
@@ -99,11 +100,15 @@ pub fn run(root: &Path) -> Result<usize, String> {
     found.extend(arrows::check(&tree));
     found.extend(source::headers(&tree));
     found.extend(source::names(&tree));
+    found.extend(source::marks(&tree));
     found.extend(codes::check(&tree));
     found.extend(documents::check(&tree));
     found.extend(machine::check(&tree, &machine::Machine::this(root)));
     found.extend(ratchet::check(&tree, &ratchet::before(root)));
-    found.extend(licences::check(&tree, &licences::packages(root)?));
+    match licences::packages(root) {
+        Ok(packages) => found.extend(licences::check(&tree, &packages)),
+        Err(violation) => found.push(violation),
+    }
     found.sort();
     for violation in &found {
         println!("{violation}");

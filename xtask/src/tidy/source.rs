@@ -75,6 +75,31 @@ pub fn headers(tree: &Tree) -> Vec<Violation> {
         .collect()
 }
 
+/// Work put off is done, or named in an issue; a test that does not run says why.
+pub fn marks(tree: &Tree) -> Vec<Violation> {
+    let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), concat!("HA", "CK")];
+    let ignore = concat!("#[ign", "ore]");
+    let mut found = Vec::new();
+    for (path, text) in tree.ending(".rs") {
+        for (n, line) in text.lines().enumerate() {
+            if let Some(mark) = marks.iter().find(|mark| words(line, mark).next().is_some()) {
+                found.push(Violation::new(
+                    path,
+                    n + 1,
+                    "marks",
+                    format!("`{mark}` puts work off"),
+                    "do it, or remove the mark and open an issue",
+                ));
+            }
+            if line.contains(ignore) {
+                let mend = "remove it, or write `#[ignore = \"<a reason that a stranger accepts>\"]`";
+                found.push(Violation::new(path, n + 1, "marks", "a test that does not run, without a reason", mend));
+            }
+        }
+    }
+    found
+}
+
 /// Drawers for anything: what is put there belongs to nobody.
 const DRAWERS: [&str; 6] = ["common", "util", "utils", "helper", "helpers", "misc"];
 
@@ -272,6 +297,12 @@ mod tests {
     fn a_file_needs_its_reason() {
         let files = [("a.rs", "//! Keeps order.\n"), ("b.rs", "use x;\n//! late\n"), ("c.rs", ""), ("d.rs", "//!\n")];
         expect(headers(&tree(&files)), &["b.rs:1 reason", "c.rs:1 reason", "d.rs:1 reason"]);
+    }
+
+    #[test]
+    fn put_off_work_is_refused() {
+        let mark = concat!("// TO", "DO: later\nlet a = TO", "DO_LIST;\n#[ign", "ore]\n#[ignore = \"needs root\"]\n");
+        expect(marks(&tree(&[("a.rs", mark)])), &["a.rs:1 puts work off", "a.rs:3 without a reason"]);
     }
 
     #[test]

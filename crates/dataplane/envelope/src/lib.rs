@@ -4,13 +4,19 @@
 //! log can never differ. The record format is fixed in `docs/rfcs/0003-envelope.md`.
 
 mod avro;
+mod avro_schema;
 mod barriers;
+mod cells;
+pub mod codes;
 mod decode;
 mod encode;
+pub mod metrics;
 mod schemas;
+mod source_block;
 pub mod tail;
+mod zoned;
 
 pub use barriers::{barrier_append, decode_barrier, decode_table_record, table_append};
 pub use decode::{Decoder, TopicItem};
 pub use encode::{EncodeContext, encode, encode_generation};
-pub use schemas::{SchemaIds, Schemas};
+pub use schemas::{SCHEMA_TOPIC, SchemaIds, Schemas};

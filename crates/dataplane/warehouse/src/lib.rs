@@ -1,5 +1,24 @@
 //! Live tables: a hot Arrow tier, a key index and Delta tables of Parquet files with deletion vectors, all moving from barrier to barrier.
 
+mod apply;
+mod codes;
+mod delta;
+mod files;
+mod flush;
+mod index;
+mod keys;
+pub mod metrics;
+mod open;
+mod replay;
+mod rows;
+mod run;
+mod segment;
+mod settings;
 mod snapshot;
+mod source;
+mod table;
+mod warehouse;
 
+pub use settings::WarehouseSettings;
 pub use snapshot::{FileView, HotView, Snapshot, TableView, ValueRange};
+pub use warehouse::Warehouse;

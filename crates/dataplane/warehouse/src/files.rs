@@ -1,0 +1,243 @@
+//! Parquet files of a table: written once, synced, never changed; read by row for updates that keep old values.
+
+use crate::codes;
+use crate::settings::WarehouseSettings;
+use crate::snapshot::ValueRange;
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::compute::{SortOptions, cast, sort_to_indices, take};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use bytes::Bytes;
+use mainstem_env::{Disk, DiskFile, Env, Mapped, OpenMode};
+use mainstem_types::{Error, Result, TableSchema};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
+};
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
+use std::collections::BTreeMap;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A Parquet file of a table.
+#[derive(Debug)]
+pub(crate) struct DataFile {
+    pub path: PathBuf,
+    /// Its path in the Delta log: relative to the table's directory.
+    pub name: String,
+    pub bytes: u64,
+    pub rows: u64,
+    pub ranges: Arc<BTreeMap<Arc<str>, ValueRange>>,
+}
+
+/// The segment that a data file's name carries: `<segment>-<uuid>.parquet`.
+pub(crate) fn segment_of(name: &str) -> Option<u32> {
+    name.strip_suffix(".parquet")?.split_once('-')?.0.parse().ok()
+}
+
+pub(crate) fn file_name(env: &Env, segment: u32) -> String {
+    format!("{segment:010}-{}.parquet", uuid::Builder::from_random_bytes(env.random()).into_uuid())
+}
+
+fn file_error(path: &Path, what: &str) -> impl Fn(parquet::errors::ParquetError) -> Error {
+    let text = format!("cannot {what} the table file {}", path.display());
+    move |e| Error::retry(codes::IO, text.clone()).caused_by(e)
+}
+
+pub(crate) fn io_error(path: &Path, what: &str) -> impl Fn(std::io::Error) -> Error {
+    let text = format!("cannot {what} {}", path.display());
+    move |e| Error::retry(codes::IO, text.clone()).caused_by(e)
+}
+
+pub(crate) fn arrow_error(e: arrow::error::ArrowError) -> Error {
+    Error::bug(codes::MISFIT, "a change batch does not fit its table").caused_by(e)
+}
+
+/// The Arrow type of a column as it lies in the file: a time of day is a plain INT64, because Delta knows no such type.
+fn stored_type(kind: &DataType) -> DataType {
+    match kind {
+        DataType::Time64(_) => DataType::Int64,
+        other => other.clone(),
+    }
+}
+
+/// The Arrow schema of files of this table.
+pub(crate) fn stored_schema(schema: &TableSchema) -> SchemaRef {
+    let stored = |f: &Arc<Field>| f.as_ref().clone().with_data_type(stored_type(f.data_type()));
+    Arc::new(Schema::new(schema.arrow().fields().iter().map(stored).collect::<Vec<_>>()))
+}
+
+struct DiskWriter {
+    file: Arc<dyn DiskFile>,
+    at: u64,
+}
+
+impl Write for DiskWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.write_all_at(bytes, self.at)?;
+        self.at += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A Parquet file being written.
+pub(crate) struct FileWriter {
+    path: PathBuf,
+    name: String,
+    stored: SchemaRef,
+    writer: ArrowWriter<BufWriter<DiskWriter>>,
+    file: Arc<dyn DiskFile>,
+    rows: u64,
+}
+
+impl FileWriter {
+    pub fn create(disk: &dyn Disk, dir: &Path, name: &str, schema: &TableSchema, settings: &WarehouseSettings) -> Result<Self> {
+        let path = dir.join(name);
+        let file = disk.open(&path, OpenMode::CreateNew).map_err(io_error(&path, "create"))?;
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::LZ4_RAW)
+            .set_dictionary_enabled(true)
+            .set_max_row_group_row_count(Some(settings.row_group_rows))
+            .set_created_by("mainstem".to_string())
+            .build();
+        let stored = stored_schema(schema);
+        let buffered = BufWriter::with_capacity(1 << 20, DiskWriter { file: file.clone(), at: 0 });
+        let writer = ArrowWriter::try_new(buffered, stored.clone(), Some(properties)).map_err(file_error(&path, "create"))?;
+        Ok(Self { path, name: name.to_string(), stored, writer, file, rows: 0 })
+    }
+
+    /// Rows with the table's columns in order.
+    pub fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        let columns = rows.columns().iter().zip(self.stored.fields()).map(|(column, field)| {
+            if column.data_type() == field.data_type() { Ok(column.clone()) } else { cast(column, field.data_type()) }
+        });
+        let columns = columns.collect::<Result<Vec<_>, _>>().map_err(arrow_error)?;
+        let batch = RecordBatch::try_new(self.stored.clone(), columns).map_err(arrow_error)?;
+        self.rows += batch.num_rows() as u64;
+        self.writer.write(&batch).map_err(file_error(&self.path, "write"))
+    }
+
+    /// Ends the file and syncs it; the directory is the caller's to sync.
+    pub fn finish(mut self, schema: &TableSchema) -> Result<DataFile> {
+        let metadata = self.writer.finish().map_err(file_error(&self.path, "write"))?;
+        self.writer.into_inner().map_err(file_error(&self.path, "write"))?.flush().map_err(io_error(&self.path, "write"))?;
+        self.file.sync().map_err(io_error(&self.path, "sync"))?;
+        let bytes = self.file.len().map_err(io_error(&self.path, "read"))?;
+        let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())
+            .map_err(file_error(&self.path, "read"))?;
+        let ranges = Arc::new(ranges(&metadata, schema));
+        Ok(DataFile { path: self.path, name: self.name, bytes, rows: self.rows, ranges })
+    }
+}
+
+/// Keeps a mapping alive as long as somebody reads from it.
+struct Owned(Mapped);
+
+impl AsRef<[u8]> for Owned {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+fn open_file(disk: &dyn Disk, path: &Path) -> Result<(Bytes, ArrowReaderMetadata)> {
+    let bytes = Bytes::from_owner(Owned(disk.map(path).map_err(io_error(path, "read"))?));
+    let metadata = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::new()).map_err(|e| {
+        Error::corrupt(codes::CORRUPT, format!("the table file {} is not a whole Parquet file", path.display())).caused_by(e)
+    })?;
+    Ok((bytes, metadata))
+}
+
+/// Opens a file that a Delta log names.
+pub(crate) fn load(disk: &dyn Disk, dir: &Path, name: &str, schema: &TableSchema) -> Result<DataFile> {
+    let path = dir.join(name);
+    let (bytes, metadata) = open_file(disk, &path)?;
+    let rows = metadata.metadata().file_metadata().num_rows() as u64;
+    Ok(DataFile { ranges: Arc::new(ranges(&metadata, schema)), bytes: bytes.len() as u64, rows, name: name.to_string(), path })
+}
+
+/// Reads columns of a file by name, all rows or the given ones (ascending, each once).
+pub(crate) fn read(disk: &dyn Disk, path: &Path, columns: &[&str], rows: Option<&[u32]>) -> Result<ParquetRecordBatchReader> {
+    let (bytes, metadata) = open_file(disk, path)?;
+    let total = metadata.metadata().file_metadata().num_rows() as usize;
+    let roots =
+        metadata.schema().fields().iter().enumerate().filter(|(_, f)| columns.contains(&f.name().as_str())).map(|(at, _)| at);
+    let mask = ProjectionMask::roots(metadata.parquet_schema(), roots.collect::<Vec<_>>());
+    let mut builder =
+        ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata).with_projection(mask).with_batch_size(16 * 1024);
+    if let Some(rows) = rows {
+        let mut selectors = Vec::with_capacity(rows.len() * 2 + 1);
+        let mut at = 0;
+        for row in rows.iter().map(|r| *r as usize) {
+            if row > at {
+                selectors.push(RowSelector::skip(row - at));
+            }
+            selectors.push(RowSelector::select(1));
+            at = row + 1;
+        }
+        selectors.push(RowSelector::skip(total.saturating_sub(at)));
+        builder = builder.with_row_selection(RowSelection::from(selectors));
+    }
+    builder.build().map_err(file_error(path, "read"))
+}
+
+/// A column of a file in a wanted type.
+pub(crate) fn as_type(array: &ArrayRef, kind: &DataType) -> Result<ArrayRef> {
+    if array.data_type() == kind { Ok(array.clone()) } else { cast(array, kind).map_err(arrow_error) }
+}
+
+fn ranges(metadata: &ArrowReaderMetadata, schema: &TableSchema) -> BTreeMap<Arc<str>, ValueRange> {
+    let views = schema.arrow_views();
+    let mut ranges = BTreeMap::new();
+    for (column, field) in schema.columns.iter().zip(views.fields()) {
+        if let Some(range) = range(metadata, &column.name, field.data_type()) {
+            ranges.insert(column.name.clone(), range);
+        }
+    }
+    ranges
+}
+
+/// None when anything about the column's values is unknown. Floats have none: a NaN is in no Parquet statistic, but it compares.
+fn range(metadata: &ArrowReaderMetadata, name: &str, shown: &DataType) -> Option<ValueRange> {
+    if matches!(shown, DataType::Float32 | DataType::Float64) {
+        return None;
+    }
+    let groups = metadata.metadata().row_groups();
+    let converter = StatisticsConverter::try_new(name, metadata.schema(), metadata.parquet_schema()).ok()?;
+    let nulls = converter.row_group_null_counts(groups).ok()?;
+    let (mins, maxes) = (converter.row_group_mins(groups).ok()?, converter.row_group_maxes(groups).ok()?);
+    for (at, group) in groups.iter().enumerate() {
+        let all_null = nulls.is_valid(at) && nulls.value(at) == group.num_rows() as u64;
+        if nulls.is_null(at) || (!all_null && (mins.is_null(at) || maxes.is_null(at))) {
+            return None;
+        }
+    }
+    if matches!(shown, DataType::Utf8View | DataType::BinaryView) {
+        let exact = [converter.row_group_is_min_value_exact(groups).ok()?, converter.row_group_is_max_value_exact(groups).ok()?];
+        if exact.iter().any(|e| (0..e.len()).any(|at| e.is_valid(at) && !e.value(at))) {
+            return None;
+        }
+    }
+    let total = nulls.values().iter().sum();
+    Some(ValueRange { min: extreme(&mins, false, shown)?, max: extreme(&maxes, true, shown)?, nulls: total })
+}
+
+/// The smallest or largest value as one row; `Some(None)` when there is none but NULL.
+fn extreme(values: &ArrayRef, descending: bool, shown: &DataType) -> Option<Option<ArrayRef>> {
+    if values.null_count() == values.len() {
+        return Some(None);
+    }
+    let first = sort_to_indices(values, Some(SortOptions { descending, nulls_first: false }), Some(1)).ok()?;
+    let value = take(values, &first, None).ok()?;
+    let value = match shown {
+        DataType::Time64(TimeUnit::Microsecond) => cast(&value, shown).ok()?,
+        _ if value.data_type() == shown => value,
+        _ => cast(&value, shown).ok()?,
+    };
+    Some(Some(value))
+}

@@ -1,0 +1,146 @@
+//! The key index of one generation: where the live row of a key is.
+//!
+//! A map for rows in memory, the map of a flush under way, and sorted runs for rows in files. An entry counts only while its row is
+//! live, so nothing is ever taken out of a frozen map or a run.
+
+use crate::run::Run;
+use hashbrown::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+/// Where a row is: a segment of its table's generation and the row in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct RowAddr {
+    pub segment: u32,
+    pub row: u32,
+}
+
+/// Folds a key that is a hash or a small integer into 64 well-mixed bits.
+#[derive(Default)]
+pub(crate) struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u128(u128::from(*byte) ^ u128::from(self.0));
+        }
+    }
+    fn write_u128(&mut self, key: u128) {
+        let folded = (key as u64 ^ 0x9e37_79b9_7f4a_7c15) as u128 * ((key >> 64) as u64 ^ 0xd1b5_4a32_d192_ed03) as u128;
+        let mixed = folded as u64 ^ (folded >> 64) as u64;
+        let again = mixed as u128 * 0xa076_1d64_78bd_642f_u128;
+        self.0 = again as u64 ^ (again >> 64) as u64;
+    }
+}
+
+pub(crate) type KeyMap<V> = HashMap<u128, V, BuildHasherDefault<KeyHasher>>;
+
+/// Keys of rows in memory. `more` has the second and further equal rows of a multiset.
+#[derive(Default)]
+pub(crate) struct HotKeys {
+    pub first: KeyMap<RowAddr>,
+    pub more: KeyMap<Vec<RowAddr>>,
+}
+
+impl HotKeys {
+    /// Adds a row beside equal ones.
+    pub fn add(&mut self, key: u128, at: RowAddr) {
+        if let Some(before) = self.first.insert(key, at) {
+            self.more.entry(key).or_default().push(before);
+        }
+    }
+
+    /// Takes one row of the key out.
+    pub fn take(&mut self, key: u128) -> Option<RowAddr> {
+        let taken = self.first.remove(&key)?;
+        if !self.more.is_empty()
+            && let Some(list) = self.more.get_mut(&key)
+        {
+            if let Some(next) = list.pop() {
+                self.first.insert(key, next);
+            }
+            if list.is_empty() {
+                self.more.remove(&key);
+            }
+        }
+        Some(taken)
+    }
+
+    fn find(&self, key: u128, live: &impl Fn(RowAddr) -> bool) -> Option<RowAddr> {
+        let first = *self.first.get(&key)?;
+        if live(first) {
+            return Some(first);
+        }
+        if self.more.is_empty() {
+            return None;
+        }
+        self.more.get(&key)?.iter().copied().find(|at| live(*at))
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Index {
+    pub active: HotKeys,
+    /// Rows that a flush under way writes; looked up until their run stands.
+    pub frozen: Option<HotKeys>,
+    /// Oldest first.
+    pub runs: Vec<Arc<Run>>,
+}
+
+impl Index {
+    /// A live row of the key outside the active map.
+    pub fn find_cold(&self, key: u128, live: &impl Fn(RowAddr) -> bool) -> Option<RowAddr> {
+        if let Some(at) = self.frozen.as_ref().and_then(|f| f.find(key, live)) {
+            return Some(at);
+        }
+        for run in self.runs.iter().rev().filter(|r| r.may_have(key)) {
+            if let Some(at) = matching(run, run.seek(0, key), key, live) {
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// The same for many keys, each with its slot in `out`: sorted, so that a run is walked and not probed.
+    pub fn find_cold_many(&self, lookups: &mut [(u128, u32)], live: &impl Fn(RowAddr) -> bool, out: &mut [Option<RowAddr>]) {
+        if self.frozen.is_none() && self.runs.is_empty() {
+            return;
+        }
+        lookups.sort_unstable();
+        if let Some(frozen) = &self.frozen {
+            for (key, slot) in lookups.iter() {
+                out[*slot as usize] = frozen.find(*key, live);
+            }
+        }
+        for run in self.runs.iter().rev() {
+            let mut from = 0;
+            for (key, slot) in lookups.iter().filter(|(key, _)| run.may_have(*key)) {
+                if out[*slot as usize].is_some() {
+                    continue;
+                }
+                from = run.seek(from, *key);
+                out[*slot as usize] = matching(run, from, *key, live);
+            }
+        }
+    }
+
+    /// Gives the keys of a flush that failed back to the active map, which has live rows only.
+    pub fn thaw(&mut self, multiset: bool, live: &impl Fn(RowAddr) -> bool) {
+        let Some(frozen) = self.frozen.take() else { return };
+        let more = frozen.more.into_iter().flat_map(|(key, list)| list.into_iter().map(move |at| (key, at)));
+        for (key, at) in frozen.first.into_iter().chain(more).filter(|(_, at)| live(*at)) {
+            if multiset {
+                self.active.add(key, at);
+            } else {
+                self.active.first.insert(key, at);
+            }
+        }
+    }
+}
+
+fn matching(run: &Run, from: usize, key: u128, live: &impl Fn(RowAddr) -> bool) -> Option<RowAddr> {
+    (from..run.len()).take_while(|entry| run.key(*entry) == key).map(|entry| run.addr(entry)).find(|at| live(*at))
+}

@@ -1,0 +1,86 @@
+//! From the log into live tables: groups that were too large for the tail, and everything after a restart.
+
+use crate::codes;
+use crate::source::SourceState;
+use bytes::Bytes;
+use mainstem_env::fault;
+use mainstem_envelope::{Decoder, Schemas, TopicItem};
+use mainstem_log::{EventLog, TopicPartition};
+use mainstem_types::{Barrier, Error, Result, TableBatch, TableId};
+use std::sync::Arc;
+use tokio::runtime::Handle;
+
+/// Bytes of the log read at once.
+const READ_BYTES: usize = 4 << 20;
+
+/// Reads tables' topics on a thread of its own.
+pub(crate) struct GroupReader {
+    pub log: Arc<dyn EventLog>,
+    pub schemas: Arc<Schemas>,
+    pub runtime: Handle,
+}
+
+impl GroupReader {
+    /// Applies the rows of a barrier that are only in the log.
+    pub fn read(&self, state: &mut SourceState, barrier: &Barrier) -> Result<()> {
+        for end in &barrier.ends {
+            if let Some(table) = state.topics.get(&end.topic).copied() {
+                self.read_table(state, table, end.end)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies a table's topic up to `end`; returns the number of events. What a generation has flushed is left out.
+    pub fn read_table(&self, state: &mut SourceState, id: TableId, end: i64) -> Result<u64> {
+        let Some(table) = state.tables.get(&id) else { return Ok(0) };
+        let at = TopicPartition { topic: table.record.topic.clone(), partition: 0 };
+        let mut offset = table.offset;
+        let decoder = Decoder::new(self.schemas.clone());
+        let mut events = 0;
+        while offset < end {
+            let fetched = self.runtime.block_on(self.log.read(&at, offset, READ_BYTES))?;
+            if fetched.start > offset {
+                let text = format!("topic {} begins at offset {} but table {id} needs {offset}", at.topic, fetched.start);
+                return Err(Error::corrupt(codes::LOG_GONE, text).hint("RESYNC the table to build it anew"));
+            }
+            let next = self.apply_read(state, id, &decoder, &fetched.batches, offset, end, &mut events)?;
+            if next <= offset {
+                let text = format!("topic {} ends at offset {offset}, a barrier says {end}", at.topic);
+                return Err(Error::corrupt(codes::LOG_GONE, text));
+            }
+            offset = next;
+            fault::point("replay.read");
+        }
+        Ok(events)
+    }
+
+    #[allow(clippy::too_many_arguments)] // one step of the loop above
+    fn apply_read(
+        &self,
+        state: &mut SourceState,
+        id: TableId,
+        decoder: &Decoder,
+        batches: &Bytes,
+        offset: i64,
+        end: i64,
+        events: &mut u64,
+    ) -> Result<i64> {
+        let (items, next) = decoder.decode(batches, offset, end)?;
+        for item in items {
+            let Some(table) = state.tables.get_mut(&id) else { break };
+            match item {
+                TopicItem::Generation(generation) => table.topic_generation = generation.0,
+                TopicItem::Changes(changes) => {
+                    *events += changes.len() as u64;
+                    let generation = mainstem_types::Generation(table.topic_generation);
+                    let wanted = table.rows().any(|r| r.home.generation == generation);
+                    if wanted || (table.record.generation == generation && generation.0 > table.discarded) {
+                        state.apply(&TableBatch { table: id, generation, changes: Arc::new(changes) });
+                    }
+                }
+            }
+        }
+        Ok(next)
+    }
+}

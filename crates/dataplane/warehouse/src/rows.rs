@@ -1,0 +1,349 @@
+//! One generation of one table: its segments, its key index, and how rows move from memory to a Parquet file.
+
+use crate::codes;
+use crate::delta::DeltaTable;
+use crate::files::{DataFile, FileWriter, arrow_error, file_name, io_error};
+use crate::index::{HotKeys, Index, RowAddr};
+use crate::keys::KeyCodec;
+use crate::run::Run;
+use crate::segment::{Body, Piece, Segment};
+use crate::settings::WarehouseSettings;
+use crate::snapshot::{FileView, HotView};
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::SchemaRef;
+use mainstem_env::Env;
+use mainstem_types::{Error, Generation, Identity, Result, SourceName, TableId, TableSchema};
+use parking_lot::Mutex;
+use roaring::RoaringBitmap;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+
+/// How far a generation is durable in its Delta table, and where its topic goes on from there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Resume {
+    /// Barrier.
+    pub seq: u64,
+    /// The topic's end at that barrier.
+    pub offset: i64,
+    /// The generation that the topic's rows belonged to there; 0 = none yet.
+    pub topic_generation: u32,
+}
+
+/// What a generation is, where it lies, and what it needs from outside.
+#[derive(Clone)]
+pub(crate) struct Home {
+    pub env: Env,
+    pub settings: Arc<WarehouseSettings>,
+    pub source: SourceName,
+    pub table: TableId,
+    pub generation: Generation,
+    /// `tables/<table id>/<generation>`
+    pub dir: PathBuf,
+    /// `index/<table id>/<generation>`
+    pub index_dir: PathBuf,
+    pub seed: u64,
+}
+
+impl Home {
+    pub fn create_dirs(&self) -> Result<()> {
+        for dir in [&self.dir.join("_delta_log"), &self.index_dir] {
+            self.env.disk.create_dir_all(dir).map_err(io_error(dir, "create"))?;
+        }
+        let outward = [self.dir.parent().and_then(Path::parent), self.dir.parent(), Some(self.dir.as_path())];
+        for dir in outward.into_iter().flatten() {
+            self.env.disk.sync_dir(dir).map_err(io_error(dir, "sync"))?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) struct Rows {
+    pub home: Home,
+    pub schema: Arc<TableSchema>,
+    pub arrow: SchemaRef,
+    views: SchemaRef,
+    /// None: rows are never looked up.
+    pub codec: Option<KeyCodec>,
+    /// Equal rows may be there several times.
+    pub multiset: bool,
+    pub segments: BTreeMap<u32, Segment>,
+    /// The hot segment that small batches go to.
+    pub open: Option<u32>,
+    pub next_segment: u32,
+    pub index: Index,
+    pub live_rows: u64,
+    /// Counts up when everything was dropped: a flush that began before must not install its file.
+    pub truncations: u64,
+    /// Whether something happened since the last freeze.
+    pub changed: bool,
+    pub flushed: Resume,
+    /// Only the flusher commits.
+    pub delta: Arc<Mutex<DeltaTable>>,
+    pub delta_version: Option<u64>,
+    pub hot_bytes: usize,
+    /// Views of files that were truncated away but may still be read.
+    pub gone_views: Vec<Weak<FileView>>,
+}
+
+/// A hot segment as it was at a barrier.
+pub(crate) struct FrozenSegment {
+    id: u32,
+    pieces: Vec<Piece>,
+    dead: Arc<RoaringBitmap>,
+    /// Row of the file that its first live row became.
+    base: u32,
+}
+
+/// Hot rows on their way to a file.
+pub(crate) struct Frozen {
+    pub segments: Vec<FrozenSegment>,
+    /// The id that the file will have as a segment.
+    pub target: u32,
+    pub schema: Arc<TableSchema>,
+    codec: Option<KeyCodec>,
+    truncations: u64,
+}
+
+/// What became of them.
+pub(crate) struct Written {
+    pub file: Arc<DataFile>,
+    run: Option<Run>,
+}
+
+impl Rows {
+    pub fn new(home: Home, schema: Arc<TableSchema>) -> Self {
+        Self {
+            codec: KeyCodec::new(&schema, home.seed),
+            multiset: schema.identity == Identity::WholeRow,
+            arrow: schema.arrow(),
+            views: schema.arrow_views(),
+            segments: BTreeMap::new(),
+            open: None,
+            next_segment: 1,
+            index: Index::default(),
+            live_rows: 0,
+            truncations: 0,
+            changed: false,
+            flushed: Resume::default(),
+            delta: Arc::new(Mutex::new(DeltaTable::new(&home))),
+            delta_version: None,
+            hot_bytes: 0,
+            gone_views: Vec::new(),
+            schema,
+            home,
+        }
+    }
+
+    /// Takes over a schema with added or dropped columns. Anything that needs the rows themselves to change comes as a new generation.
+    pub fn evolve(&mut self, schema: &Arc<TableSchema>) -> Result<()> {
+        if Arc::ptr_eq(schema, &self.schema) {
+            return Ok(());
+        }
+        if schema.columns == self.schema.columns && schema.identity == self.schema.identity {
+            self.schema = schema.clone();
+            return Ok(());
+        }
+        let retyped = |c: &&mainstem_types::Column| {
+            self.schema
+                .index_of(c.id)
+                .is_some_and(|at| self.schema.columns[at].kind != c.kind || self.schema.columns[at].name != c.name)
+        };
+        let rekeyed = self.identity_ids() != identity_ids(schema) || schema.identity != self.schema.identity;
+        if let Some(column) = schema.columns.iter().find(retyped) {
+            return Err(self.misfit(&format!("column `{}` changed its name or type", column.name)));
+        }
+        if rekeyed && self.live_rows > 0 {
+            return Err(self.misfit("its identity changed"));
+        }
+        let arrow = schema.arrow();
+        let before = std::mem::replace(&mut self.schema, schema.clone());
+        for segment in self.segments.values_mut() {
+            if let Body::Hot(hot) = &mut segment.body {
+                hot.evolve(&before, schema, &arrow)?;
+            }
+        }
+        self.codec = KeyCodec::new(schema, self.home.seed);
+        self.multiset = schema.identity == Identity::WholeRow;
+        self.arrow = arrow;
+        self.views = schema.arrow_views();
+        self.changed = true;
+        Ok(())
+    }
+
+    fn identity_ids(&self) -> Vec<i32> {
+        identity_ids(&self.schema)
+    }
+
+    pub fn misfit(&self, what: &str) -> Error {
+        let text = format!("table {} ({}): {what} within generation {}", self.schema.name, self.home.table, self.home.generation);
+        Error::bug(codes::MISFIT, text).hint("RESYNC the table to build it anew")
+    }
+
+    pub fn is_live(&self, at: RowAddr) -> bool {
+        self.segments.get(&at.segment).is_some_and(|s| s.is_live(at.row))
+    }
+
+    /// Drops everything.
+    pub fn clear(&mut self) {
+        for segment in std::mem::take(&mut self.segments).into_values() {
+            if let Body::File(filed) = segment.body {
+                self.gone_views.extend(filed.handed_out());
+            }
+        }
+        self.open = None;
+        self.index = Index::default();
+        self.live_rows = 0;
+        self.truncations += 1;
+    }
+
+    /// Rows, dead ones included.
+    pub fn total_rows(&self) -> u64 {
+        self.segments.values().map(|s| u64::from(s.rows)).sum()
+    }
+
+    pub fn count_hot_bytes(&mut self) {
+        let hot = |s: &Segment| if let Body::Hot(hot) = &s.body { hot.bytes } else { 0 };
+        self.hot_bytes = self.segments.values().map(hot).sum();
+    }
+
+    /// What queries see.
+    pub fn show(&mut self) -> Result<(Vec<HotView>, Vec<Arc<FileView>>)> {
+        let (mut hot, mut files) = (Vec::new(), Vec::new());
+        for segment in self.segments.values_mut() {
+            segment.show(&self.views, &mut hot, &mut files)?;
+        }
+        Ok((hot, files))
+    }
+
+    /// Gives up files none of whose rows is live; the next commit takes them out.
+    pub fn drop_dead_files(&mut self) {
+        let dead = |s: &Segment| matches!(s.body, Body::File(_)) && s.dead.len() >= u64::from(s.rows);
+        for (_, segment) in self.segments.extract_if(.., |_, s| dead(s)) {
+            if let Body::File(filed) = segment.body {
+                self.gone_views.extend(filed.handed_out());
+            }
+        }
+    }
+
+    /// Sets all hot rows that are not already on their way aside; the index is the caller's.
+    pub fn freeze(&mut self) -> Result<Frozen> {
+        self.open = None;
+        let target = self.next_segment;
+        self.next_segment += 1;
+        let mut segments = Vec::new();
+        for (id, segment) in &mut self.segments {
+            if let Body::Hot(hot) = &mut segment.body
+                && !hot.frozen
+            {
+                hot.seal()?;
+                hot.frozen = true;
+                segments.push(FrozenSegment { id: *id, pieces: hot.pieces.clone(), dead: segment.dead.clone(), base: 0 });
+            }
+        }
+        Ok(Frozen { segments, target, schema: self.schema.clone(), codec: self.codec.clone(), truncations: self.truncations })
+    }
+
+    /// Replaces frozen segments by the file they were written to; rows that died meanwhile are dead in the file too.
+    pub fn install(&mut self, frozen: Frozen, written: Option<Written>) {
+        if frozen.truncations != self.truncations {
+            return;
+        }
+        let mut dead = RoaringBitmap::new();
+        for part in frozen.segments {
+            let Some(segment) = self.segments.remove(&part.id) else { continue };
+            let died = segment.dead.as_ref() - part.dead.as_ref();
+            dead.extend(died.iter().map(|row| part.base + row - part.dead.rank(row) as u32));
+        }
+        if let Some(written) = written {
+            self.segments.insert(frozen.target, Segment::filed(written.file, Arc::new(dead)));
+            self.index.runs.extend(written.run.map(Arc::new));
+        }
+        self.count_hot_bytes();
+    }
+
+    /// Gives frozen segments back after a flush that failed.
+    pub fn thaw(&mut self, frozen: Frozen) {
+        for part in frozen.segments {
+            if let Some(Segment { body: Body::Hot(hot), .. }) = self.segments.get_mut(&part.id) {
+                hot.frozen = false;
+            }
+        }
+        let segments = &self.segments;
+        self.index.thaw(self.multiset, &|at: RowAddr| segments.get(&at.segment).is_some_and(|s| s.is_live(at.row)));
+        self.changed = true;
+    }
+
+    /// Writes hot rows to Parquet at once, uncommitted until the next flush: when there is no room for them.
+    pub fn spill(&mut self) -> Result<()> {
+        let mut frozen = self.freeze()?;
+        if frozen.segments.is_empty() {
+            return Ok(());
+        }
+        self.home.create_dirs()?;
+        match frozen.write(&self.home) {
+            Ok(written) => {
+                self.index.active = HotKeys::default();
+                self.install(frozen, written);
+                Ok(())
+            }
+            Err(error) => {
+                self.thaw(frozen);
+                Err(error)
+            }
+        }
+    }
+}
+
+fn identity_ids(schema: &TableSchema) -> Vec<i32> {
+    match &schema.identity {
+        Identity::Key { columns } => columns.iter().map(|c| c.0).collect(),
+        Identity::WholeRow => schema.columns.iter().map(|c| c.id.0).collect(),
+        Identity::AppendOnly => Vec::new(),
+    }
+}
+
+impl Frozen {
+    /// Writes the live rows to a file and their keys to a run. None when there are none.
+    pub fn write(&mut self, home: &Home) -> Result<Option<Written>> {
+        let live = |s: &FrozenSegment| s.pieces.iter().map(|p| p.rows.num_rows() as u64).sum::<u64>() > s.dead.len();
+        if !self.segments.iter().any(live) {
+            return Ok(None);
+        }
+        let disk = home.env.disk.as_ref();
+        let name = file_name(&home.env, self.target);
+        let mut writer = FileWriter::create(disk, &home.dir, &name, &self.schema, &home.settings)?;
+        let mut entries = Vec::new();
+        let mut next = 0u32;
+        for segment in &mut self.segments {
+            segment.base = next;
+            for piece in &segment.pieces {
+                let rows = live_rows(piece, &segment.dead)?;
+                if let Some(codec) = &self.codec {
+                    let keys = codec.keys(&rows)?.into_iter().zip(next..);
+                    entries.extend(keys.map(|(key, row)| (key, RowAddr { segment: self.target, row })));
+                }
+                next += rows.num_rows() as u32;
+                writer.write(&rows)?;
+            }
+        }
+        let file = Arc::new(writer.finish(&self.schema)?);
+        let run = match &self.codec {
+            Some(_) => Some(Run::write(disk, &home.index_dir.join(format!("{name}.run")), entries, &[self.target])?),
+            None => None,
+        };
+        crate::metrics::FLUSHED_ROWS.add(u64::from(next));
+        Ok(Some(Written { file, run }))
+    }
+}
+
+fn live_rows(piece: &Piece, dead: &RoaringBitmap) -> Result<RecordBatch> {
+    let mut gone = dead.range(piece.start..piece.end()).peekable();
+    if gone.peek().is_none() {
+        return Ok(piece.rows.clone());
+    }
+    let mut keep = vec![true; piece.rows.num_rows()];
+    gone.for_each(|row| keep[(row - piece.start) as usize] = false);
+    filter_record_batch(&piece.rows, &BooleanArray::from(keep)).map_err(arrow_error)
+}

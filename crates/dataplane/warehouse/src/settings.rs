@@ -1,0 +1,36 @@
+//! What can be configured, with defaults that fit one machine.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WarehouseSettings {
+    /// A source with unflushed changes is flushed at least this often, milliseconds.
+    pub flush_interval_ms: u64,
+    /// Hot bytes of a source at which it is flushed early.
+    pub flush_bytes: u64,
+    /// Hot bytes of one table at which its rows go to Parquet on the apply path: the bound when flushing cannot keep up.
+    pub hot_bytes_max: u64,
+    /// The same for a table that is being copied and that nobody reads yet.
+    pub copy_bytes_max: u64,
+    /// Rows per Parquet row group.
+    pub row_group_rows: usize,
+    /// Index runs of a table above which they are merged into one.
+    pub index_runs_max: usize,
+    /// Delta commits between two checkpoints.
+    pub checkpoint_commits: u64,
+}
+
+impl Default for WarehouseSettings {
+    fn default() -> Self {
+        Self {
+            flush_interval_ms: 30_000,
+            flush_bytes: 96 << 20,
+            hot_bytes_max: 192 << 20,
+            copy_bytes_max: 48 << 20,
+            row_group_rows: 128 * 1024,
+            index_runs_max: 12,
+            checkpoint_commits: 100,
+        }
+    }
+}

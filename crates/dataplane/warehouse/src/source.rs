@@ -1,0 +1,231 @@
+//! The live tables of one source and the applier that moves them from barrier to barrier, all together.
+
+use crate::metrics;
+use crate::snapshot::{Snapshot, TableView};
+use crate::table::{Gone, Ground, Table, note_hot_bytes};
+use mainstem_envelope::tail::{Group, Visible};
+use mainstem_types::{Barrier, Result, SourceName, TableBatch, TableId, TableName, TableState};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// A group of more rows than this is applied while readers use the snapshot from before it.
+const QUICK_ROWS: usize = 2000;
+
+pub(crate) struct Source {
+    pub name: SourceName,
+    state: Mutex<SourceState>,
+    /// What readers see while a large group is applied.
+    published: Mutex<Option<Arc<SourceSnapshot>>>,
+    pub visible: watch::Sender<Option<Visible>>,
+    /// One flush at a time.
+    pub flushing: Mutex<()>,
+}
+
+pub(crate) struct SourceState {
+    pub ground: Ground,
+    pub tables: BTreeMap<TableId, Table>,
+    pub seq: u64,
+    /// Tables by topic, for barriers' partition ends.
+    pub topics: BTreeMap<Arc<str>, TableId>,
+    pub gone: Vec<Gone>,
+    /// A group could not be read whole: nothing may be shown, flushed or applied any more until the next start.
+    pub halted: bool,
+    hot_bytes: usize,
+    shown: Option<Arc<SourceSnapshot>>,
+}
+
+/// The tables of one source at one barrier.
+pub(crate) struct SourceSnapshot {
+    pub seq: u64,
+    pub tables: Vec<Arc<TableView>>,
+}
+
+impl SourceSnapshot {
+    pub fn add_to(&self, name: &SourceName, snapshot: &mut Snapshot) {
+        if self.seq > 0 {
+            snapshot.seqs.insert(name.clone(), self.seq);
+        }
+        for view in &self.tables {
+            let name = view.record.name.clone();
+            if let Some(parent) = &view.record.parent {
+                let leaves: &mut Vec<TableName> = snapshot.parents.entry(parent.clone()).or_default();
+                let at = leaves.partition_point(|l| *l < name);
+                leaves.insert(at, name.clone());
+            }
+            snapshot.tables.insert(name, view.clone());
+        }
+    }
+}
+
+impl SourceState {
+    pub fn new(ground: Ground) -> Self {
+        Self {
+            ground,
+            tables: BTreeMap::new(),
+            seq: 0,
+            topics: BTreeMap::new(),
+            gone: Vec::new(),
+            halted: false,
+            hot_bytes: 0,
+            shown: None,
+        }
+    }
+
+    fn show(&mut self) -> Result<Arc<SourceSnapshot>> {
+        if let Some(shown) = &self.shown {
+            return Ok(shown.clone());
+        }
+        let tables = self.tables.values_mut().map(Table::view).collect::<Result<_>>()?;
+        let shown = Arc::new(SourceSnapshot { seq: self.seq, tables });
+        self.shown = Some(shown.clone());
+        Ok(shown)
+    }
+
+    /// Forgets what was shown; call after any change.
+    pub fn touch(&mut self) {
+        self.shown = None;
+        let hot = self.tables.values().map(Table::hot_bytes).sum();
+        note_hot_bytes(&mut self.hot_bytes, hot);
+    }
+
+    pub fn hot_bytes(&self) -> usize {
+        self.hot_bytes
+    }
+
+    pub fn is_changed(&self) -> bool {
+        self.tables.values().any(|t| t.rows().any(|r| r.changed))
+    }
+
+    /// Makes known the tables and generations that this barrier begins, before its rows are applied.
+    pub fn announce(&mut self, barrier: &Barrier) {
+        for record in barrier.tables.iter().filter(|r| r.state != TableState::Dropped) {
+            self.topics.insert(record.topic.clone(), record.table);
+            let ground = self.ground.clone();
+            let table = self.tables.entry(record.table).or_insert_with(|| Table::new(ground, record.clone()));
+            if matches!(record.state, TableState::Snapshotting | TableState::Streaming) {
+                table.begin(record.generation, &record.schema, &mut self.gone);
+            }
+        }
+    }
+
+    pub fn apply(&mut self, batch: &TableBatch) {
+        if let Some(table) = self.tables.get_mut(&batch.table) {
+            table.apply(batch, &mut self.gone);
+        } else {
+            tracing::warn!(table = %batch.table, "rows of a table that no barrier named are left out");
+        }
+    }
+
+    /// The barrier itself: from here on its rows may be seen.
+    pub fn arrive(&mut self, barrier: &Barrier) {
+        for record in &barrier.tables {
+            if record.state == TableState::Dropped {
+                if let Some(table) = self.tables.remove(&record.table) {
+                    self.topics.remove(&table.record.topic);
+                    self.gone.extend(table.retire());
+                }
+            } else if let Some(table) = self.tables.get_mut(&record.table) {
+                table.set_record(record, &mut self.gone);
+                table.set_position(&barrier.position.0);
+            }
+        }
+        for end in &barrier.ends {
+            let table = self.topics.get(&end.topic).and_then(|id| self.tables.get_mut(id));
+            if let Some(table) = table.filter(|t| t.offset < end.end) {
+                table.offset = end.end;
+                table.set_position(&barrier.position.0);
+            }
+        }
+        self.seq = self.seq.max(barrier.seq);
+        self.touch();
+    }
+}
+
+impl Source {
+    pub fn new(name: SourceName, state: SourceState, visible: Option<Visible>) -> Self {
+        let (visible, _) = watch::channel(visible);
+        Self { name, state: Mutex::new(state), published: Mutex::new(None), visible, flushing: Mutex::new(()) }
+    }
+
+    pub fn with_state<T>(&self, use_it: impl FnOnce(&mut SourceState) -> T) -> T {
+        use_it(&mut self.state.lock())
+    }
+
+    /// What queries see of this source now.
+    pub fn snapshot(&self) -> Result<Arc<SourceSnapshot>> {
+        loop {
+            if let Some(published) = self.published.lock().clone() {
+                return Ok(published);
+            }
+            // A large group may begin between the two: look again rather than wait for its end.
+            if let Some(mut state) = self.state.try_lock_for(Duration::from_millis(1)) {
+                return state.show();
+            }
+        }
+    }
+
+    /// Applies a group and makes it visible. `read` gives the batches of a group that is too large for memory, one after another.
+    pub fn apply(
+        &self,
+        group: &mut Group,
+        read: &mut dyn FnMut(&mut SourceState, &Barrier) -> Result<()>,
+        now_us: i64,
+    ) -> Result<()> {
+        let rows: Option<usize> = group.batches.as_ref().map(|batches| batches.iter().map(|b| b.changes.len()).sum());
+        let large = rows.is_none_or(|rows| rows > QUICK_ROWS);
+        let mut state = self.state.lock();
+        if group.barrier.seq <= state.seq {
+            return Ok(());
+        }
+        if large {
+            let before = state.show()?;
+            *self.published.lock() = Some(before);
+        }
+        state.announce(&group.barrier);
+        let mut done = Ok(());
+        match group.batches.take() {
+            Some(batches) => batches.iter().for_each(|batch| state.apply(batch)),
+            None => done = read(&mut state, &group.barrier),
+        }
+        if done.is_ok() {
+            state.arrive(&group.barrier);
+            self.tell(&group.barrier, now_us);
+        }
+        // A group that could not be read whole stays unseen: readers keep what was published.
+        state.halted = done.is_err();
+        if done.is_ok() && large {
+            *self.published.lock() = None;
+        }
+        drop(state);
+        group.release();
+        done
+    }
+
+    fn tell(&self, barrier: &Barrier, now_us: i64) {
+        self.visible.send_modify(|visible| {
+            let commit_time_us = match barrier.commit_time_us {
+                0 => visible.as_ref().map_or(0, |v| v.commit_time_us),
+                time => time,
+            };
+            *visible = Some(Visible { seq: barrier.seq, position: barrier.position.clone(), commit_time_us, at_us: now_us });
+        });
+    }
+
+    /// Removes directories that nobody reads any more.
+    pub fn sweep(&self) {
+        let (ground, free) = self.with_state(|state| {
+            let free: Vec<Gone> = state.gone.extract_if(.., |g| g.is_free()).collect();
+            (state.ground.clone(), free)
+        });
+        free.iter().for_each(|gone| gone.remove(&ground.env));
+    }
+}
+
+impl Drop for SourceState {
+    fn drop(&mut self) {
+        metrics::HOT_BYTES.add(-(self.hot_bytes as i64));
+    }
+}
