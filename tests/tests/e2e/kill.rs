@@ -101,9 +101,9 @@ async fn killed_at_every_named_point() {
     // During recovery: it needs something to replay, so the kill comes while the load runs.
     chaos.progress(100).await.unwrap();
     world.mainstem.kill().unwrap();
-    world.mainstem.set_env("MAINSTEM_FAILPOINT", Some("replay.mid"));
+    world.mainstem.set_env("MAINSTEM_FAILPOINT", Some("replay.read"));
     world.mainstem.launch().unwrap();
-    hit(&mut world, "replay.mid", limit).await;
+    hit(&mut world, "replay.read", limit).await;
     world.mainstem.start_again().unwrap();
 
     chaos.progress(50).await.unwrap();
