@@ -1,6 +1,6 @@
 """Reads every live table from its directory with outside readers and compares all rows with what Mainstem serves over SQL.
 
-Usage: readers.py URL. Values are brought to one form guided by what psycopg returns for the column; order does not matter.
+Usage: readers.py URL [SCHEMA.TABLE]... Tables named after the URL are left out: parents, whose name shows their children's rows too. Values are brought to one form guided by what psycopg returns for the column; order does not matter.
 """
 
 import datetime
@@ -95,12 +95,9 @@ def main():
     connection = psycopg.connect(sys.argv[1], autocommit=True)
     problems = []
     compared = 0
-    columns_of_tables = [d.name for d in connection.execute("SELECT * FROM mainstem.tables LIMIT 0").description]
-    schema_column = next(c for c in ("schema_name", "table_schema", "schema") if c in columns_of_tables)
-    name_column = next(c for c in ("table_name", "name") if c in columns_of_tables)
-    tables = connection.execute("SELECT %s, %s, location FROM mainstem.tables" % (schema_column, name_column)).fetchall()
+    tables = connection.execute("SELECT schema_name, table_name, location FROM mainstem.tables").fetchall()
     for schema, name, location in tables:
-        if not location or schema in ("mainstem",):
+        if not location or "%s.%s" % (schema, name) in sys.argv[2:]:
             continue
         quoted = '"%s"."%s"' % (schema.replace('"', '""'), name.replace('"', '""'))
         cursor = connection.execute("SELECT * FROM " + quoted)

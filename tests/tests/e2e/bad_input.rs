@@ -119,9 +119,9 @@ async fn starts_that_cannot_be() {
     check(config("this is not toml"), &["mainstem.toml"]);
     check(MainstemOptions::default().arg("--source").arg("nonsense"), &[]);
     let data = running.data_directory().display().to_string();
-    let mut second = Mainstem::prepare(MainstemOptions::default()).unwrap();
+    let second = Mainstem::prepare(MainstemOptions::default()).unwrap();
     // Later flags would be refused as given twice: this one starts by hand.
-    let output = in_use(&mut second, &data);
+    let output = in_use(&second, &data);
     code_of(&output);
     assert!(output.contains(&data), "{output}");
     let port = running.pg_port().to_string();
@@ -131,10 +131,17 @@ async fn starts_that_cannot_be() {
     let output = failing_output(&mut taken);
     code_of(&output);
     assert!(output.contains(&port), "{output}");
+    // Written by a version that is to come.
+    let mut newer = Mainstem::start(MainstemOptions::default()).unwrap();
+    newer.stop().unwrap();
+    std::fs::write(newer.data_directory().join("VERSION"), "999\n").unwrap();
+    let text = newer.start_again().unwrap_err().to_string();
+    assert!(text.contains("999"), "{text}");
+    code_of(&text);
     assert_eq!(running.get("/healthz").unwrap().0, 200);
 }
 
-fn in_use(second: &mut Mainstem, data: &str) -> String {
+fn in_use(second: &Mainstem, data: &str) -> String {
     let mut command = std::process::Command::new(mainstem_testkit::mainstem::binary().unwrap());
     let listen = |port: u16| format!("127.0.0.1:{port}");
     command.args([

@@ -2,6 +2,7 @@
 //!
 //! One program, so that it links once. A test is a page of the "Correct means": its name says which.
 #![allow(clippy::disallowed_methods)] // tests run on the real clock and the real disk
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are tests
 
 mod bad_input;
 mod ddl;

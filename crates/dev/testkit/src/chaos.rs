@@ -32,7 +32,7 @@ pub struct ChaosOptions {
 
 impl Default for ChaosOptions {
     fn default() -> Self {
-        Self { seed: 1, workers: 3, pause: Duration::from_millis(2), large_rows: 20_000, large_every: 200, truncate: true }
+        Self { seed: 1, workers: 3, pause: Duration::from_millis(5), large_rows: 20_000, large_every: 200, truncate: true }
     }
 }
 

@@ -141,6 +141,8 @@ impl Mainstem {
     pub fn command(&self, subcommand: &str) -> Command {
         let mut command = Command::new(&self.binary);
         command.arg(subcommand).env("MAINSTEM_ADMIN_PASSWORD", ADMIN_PASSWORD).current_dir(&self.directory);
+        // Ours (a demo, a bench), no option of the server.
+        command.env_remove("MAINSTEM_PROFILE");
         if subcommand == "start" {
             command.arg("--data").arg(self.data_directory());
             command.args(["--pg-listen", &format!("127.0.0.1:{}", self.pg_port)]);
