@@ -2,8 +2,8 @@
 
 use crate::engine::DATABASE;
 use crate::plan::Scope;
-use arrow::array::{Array, ListBuilder, StringBuilder};
-use arrow::datatypes::DataType;
+use arrow::array::{Array, AsArray, Int32Array, ListBuilder, StringBuilder};
+use arrow::datatypes::{DataType, Int32Type};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility};
 use datafusion::prelude::SessionContext;
@@ -12,7 +12,81 @@ use std::sync::Arc;
 pub(crate) const VERSION: &str = concat!("PostgreSQL 15.0 (Mainstem ", env!("CARGO_PKG_VERSION"), ")");
 
 /// Adds the functions that are the same for all sessions.
-pub(crate) fn register(_context: &SessionContext) {}
+pub(crate) fn register(context: &SessionContext) {
+    context.register_udf(ScalarUDF::from(FormatType { signature: Signature::any(2, Volatility::Immutable) }));
+    for (name, value) in fixed() {
+        let signature = Signature::one_of(vec![TypeSignature::Nullary, TypeSignature::VariadicAny], Volatility::Stable);
+        context.register_udf(ScalarUDF::from(Constant { name: name.to_string(), signature, value }));
+    }
+}
+
+/// What tools ask about objects that we do not have.
+fn fixed() -> Vec<(&'static str, ScalarValue)> {
+    let none = || ScalarValue::Utf8(None);
+    let yes = || ScalarValue::Boolean(Some(true));
+    let no = || ScalarValue::Boolean(Some(false));
+    vec![
+        ("obj_description", none()),
+        ("col_description", none()),
+        ("shobj_description", none()),
+        ("pg_get_viewdef", none()),
+        ("pg_get_indexdef", none()),
+        ("pg_get_triggerdef", none()),
+        ("pg_get_ruledef", none()),
+        ("pg_get_functiondef", none()),
+        ("pg_get_function_result", none()),
+        ("pg_get_function_arguments", none()),
+        ("pg_get_function_identity_arguments", none()),
+        ("pg_get_serial_sequence", none()),
+        ("pg_tablespace_location", none()),
+        ("inet_server_addr", none()),
+        ("inet_client_addr", none()),
+        ("pg_function_is_visible", yes()),
+        ("pg_type_is_visible", yes()),
+        ("pg_opclass_is_visible", yes()),
+        ("pg_collation_is_visible", yes()),
+        ("has_column_privilege", yes()),
+        ("has_function_privilege", yes()),
+        ("has_sequence_privilege", yes()),
+        ("pg_has_role", yes()),
+        ("pg_is_in_recovery", no()),
+        ("row_security_active", no()),
+    ]
+}
+
+/// `format_type(oid, modifier)`: the type's name as SQL writes it.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct FormatType {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for FormatType {
+    fn name(&self) -> &str {
+        "format_type"
+    }
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let number = |at: usize| -> Result<Int32Array> {
+            let Some(value) = args.args.get(at) else { return Ok(Int32Array::new_null(args.number_rows)) };
+            let array = value.cast_to(&DataType::Int32, None)?.into_array(args.number_rows)?;
+            Ok(array.as_primitive::<Int32Type>().clone())
+        };
+        let (oids, modifiers) = (number(0)?, number(1)?);
+        let mut names = StringBuilder::new();
+        for (oid, modifier) in oids.iter().zip(&modifiers) {
+            names.append_option(oid.map(|oid| match crate::system::format_type(oid, modifier.unwrap_or(-1)) {
+                Some(name) => name,
+                None => "???".to_string(),
+            }));
+        }
+        Ok(ColumnarValue::Array(Arc::new(names.finish())))
+    }
+}
 
 /// Functions whose value belongs to the session.
 pub(crate) fn of_session(scope: &Scope, name: &str) -> Option<Arc<ScalarUDF>> {

@@ -9,6 +9,7 @@ mod types;
 
 pub(crate) use mainstem::{sources_columns, sources_rows};
 pub(crate) use pg_catalog::Library;
+pub(crate) use types::format_type;
 
 use crate::codes;
 use crate::enforce::Pass;

@@ -1,6 +1,5 @@
 //! Object ids that stay the same from start to start.
 
-use super::SCHEMAS;
 use crate::plan::Scope;
 use mainstem_types::TableName;
 
@@ -60,9 +59,4 @@ impl Scope {
         let table = datafusion::common::TableReference::parse_str(name);
         self.resolve(&table).ok().map(|full| of_table(self, &full))
     }
-}
-
-/// Whether the schema is one of ours.
-pub(super) fn is_system(schema: &str) -> bool {
-    SCHEMAS.contains(&schema)
 }

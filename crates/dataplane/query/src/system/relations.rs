@@ -5,7 +5,7 @@ use super::{information, mainstem, oids, pg_catalog};
 use crate::plan::Scope;
 use crate::tables;
 use arrow::datatypes::SchemaRef;
-use mainstem_types::{ColumnId, TableName, TableSchema};
+use mainstem_types::{TableName, TableSchema};
 use mainstem_warehouse::TableView;
 use std::sync::Arc;
 
@@ -29,7 +29,6 @@ pub(super) struct RelationColumn {
     pub(super) name: String,
     pub(super) kind: PgType,
     pub(super) not_null: bool,
-    pub(super) id: Option<ColumnId>,
 }
 
 /// Live tables, parents and our own tables, in name order within each.
@@ -67,7 +66,6 @@ fn columns(schema: &TableSchema) -> Vec<RelationColumn> {
         name: column.name.to_string(),
         kind: types::of_column(column),
         not_null: column.not_null,
-        id: Some(column.id),
     };
     schema.columns.iter().map(column).collect()
 }
@@ -78,7 +76,6 @@ fn own(schema: &str, table: &str, columns: &SchemaRef) -> Relation {
         name: field.name().clone(),
         kind: types::of_field(field),
         not_null: false,
-        id: None,
     };
     Relation {
         oid: oids::of_system_table(&name),

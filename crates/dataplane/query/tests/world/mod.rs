@@ -226,8 +226,8 @@ type Pieces = Vec<(RecordBatch, Vec<u32>, bool)>;
 fn snapshot(dir: &Path, pieces: &Pieces) -> Snapshot {
     let (mut hots, mut files) = (Vec::new(), Vec::new());
     for (at, (batch, dead, filed)) in pieces.iter().enumerate() {
-        // The first file is from before a column was added; its rows have NULL there.
-        let without: &[&str] = if at == 0 { &["extra"] } else { &[] };
+        // A file from before a column was added lacks it; its rows have NULL there.
+        let without: &[&str] = if batch.column(5).null_count() == batch.num_rows() { &["extra"] } else { &[] };
         match filed {
             true => files.push(file(dir, &format!("{at}.parquet"), batch, dead, without)),
             false => hots.push(hot(batch.clone(), dead)),
