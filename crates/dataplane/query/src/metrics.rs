@@ -7,7 +7,8 @@ pub static FAILED: Counter = Counter::new("mainstem_query_failed_total", "How ma
 pub static CANCELLED: Counter =
     Counter::new("mainstem_query_cancelled_total", "How many statements were cancelled or timed out?");
 pub static ROWS: Counter = Counter::new("mainstem_query_rows_total", "How many rows were handed to clients?");
-pub static FILES_READ: Counter = Counter::new("mainstem_query_files_planned_total", "How many Parquet files did scans plan to read?");
+pub static FILES_READ: Counter =
+    Counter::new("mainstem_query_files_planned_total", "How many Parquet files did scans plan to read?");
 pub static FILES_PRUNED: Counter =
     Counter::new("mainstem_query_files_pruned_total", "How many Parquet files did scans leave out by their value ranges?");
 pub static SESSIONS: Gauge = Gauge::new("mainstem_query_sessions", "How many SQL sessions are open?");

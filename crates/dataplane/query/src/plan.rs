@@ -71,7 +71,11 @@ impl Scope {
     }
 
     /// Plans a statement. `parameters` are the types known so far.
-    pub(crate) fn plan(&self, statement: Statement, parameters: Vec<Option<FieldRef>>) -> datafusion::common::Result<LogicalPlan> {
+    pub(crate) fn plan(
+        &self,
+        statement: Statement,
+        parameters: Vec<Option<FieldRef>>,
+    ) -> datafusion::common::Result<LogicalPlan> {
         let names = Names { scope: self, types: Arc::new(PgOidTypePlanner) };
         let options = ParserOptions::new().with_parse_float_as_decimal(true).with_collect_spans(true);
         let mut context = PlannerContext::new().with_prepare_param_data_types(parameters);
@@ -162,8 +166,9 @@ impl Scope {
         let own = self.snapshot.tables.get(name).map(|view| view.schema.as_ref());
         let schemas: Vec<_> = views.iter().map(|view| view.schema.as_ref()).collect();
         let columns = tables::parent_columns(own, &schemas);
-        tables::view_over(&columns, opened)
-            .map_err(|e| Error::bug(codes::INTERNAL, format!("the view {name} over its partitions could not be made")).caused_by(e))
+        tables::view_over(&columns, opened).map_err(|e| {
+            Error::bug(codes::INTERNAL, format!("the view {name} over its partitions could not be made")).caused_by(e)
+        })
     }
 
     /// Decision 34: what is being copied fails with its progress, what has failed is readable with a notice.
@@ -176,8 +181,14 @@ impl Scope {
             let estimated = progress.as_ref().and_then(|p| p.rows_estimated).map_or(String::new(), |n| format!(" of about {n}"));
             let rows = progress.map_or(view.rows_copied, |p| p.rows_copied.max(0) as u64);
             let state = view.record.state.as_str();
-            return Err(Error::retry(codes::NOT_READABLE_YET, format!("{name} is not readable yet: {state}, {rows} rows{estimated} copied"))
-                .hint(format!("WAIT FOR SOURCE {} returns when it is; mainstem.source_tables shows the progress.", view.record.source)));
+            return Err(Error::retry(
+                codes::NOT_READABLE_YET,
+                format!("{name} is not readable yet: {state}, {rows} rows{estimated} copied"),
+            )
+            .hint(format!(
+                "WAIT FOR SOURCE {} returns when it is; mainstem.source_tables shows the progress.",
+                view.record.source
+            )));
         }
         if view.record.state == TableState::Failed {
             let at = view.position.as_deref().unwrap_or("its snapshot");

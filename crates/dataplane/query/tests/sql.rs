@@ -110,10 +110,7 @@ fn queries_give_what_the_same_rows_in_one_table_give() {
 
 #[test]
 fn row_counts_need_no_scan() {
-    check_all(&[("EXPLAIN SELECT count(*) FROM shop.item", &[
-        "ProjectionExec: expr=[270 as count]",
-        "  PlaceholderRowExec",
-    ])]);
+    check_all(&[("EXPLAIN SELECT count(*) FROM shop.item", &["ProjectionExec: expr=[270 as count]", "  PlaceholderRowExec"])]);
 }
 
 #[test]
@@ -136,7 +133,10 @@ fn statements_of_a_session() {
         ("SELECT 1", &["ERROR 25P02: current transaction is aborted, commands ignored until end of transaction block"]),
         ("COMMIT", &["ROLLBACK"]),
         ("SELECT count(*) FROM mainstem.sessions", &["1"]),
-        ("SELECT statement FROM mainstem.sessions WHERE 'geheim' <> ''", &["SELECT statement FROM mainstem.sessions WHERE '?' <> '?'"]),
+        (
+            "SELECT statement FROM mainstem.sessions WHERE 'geheim' <> ''",
+            &["SELECT statement FROM mainstem.sessions WHERE '?' <> '?'"],
+        ),
         ("SELECT table_name, rows FROM mainstem.tables WHERE table_name = 'tiny'", &["tiny|2"]),
         ("PAUSE SOURCE shop", &["PAUSE SOURCE", "paused shop"]),
         ("SHOW CREATE SOURCE shop", &["CREATE SOURCE shop FROM '...'"]),
@@ -154,25 +154,39 @@ fn errors_have_code_place_and_hint() {
             "SELECT * FROM item",
             &["ERROR 42P01: relation \"item\" does not exist [There is shop.item: write it so, or SET search_path = shop.]"],
         ),
-        (
-            "SELECT i.nam FROM shop.item i",
-            &["ERROR 42703: column \"i.nam\" does not exist @8 [Perhaps you meant \"name\".]"],
-        ),
+        ("SELECT i.nam FROM shop.item i", &["ERROR 42703: column \"i.nam\" does not exist @8 [Perhaps you meant \"name\".]"]),
         ("SELECT 1/0", &["ERROR 22012: division by zero"]),
-        ("SELECT 'geheim'::int", &["ERROR 22P02: invalid input syntax for type integer [Look for rows whose text does not have that form, or use try_cast(... AS ...), which gives NULL for them.]"]),
+        (
+            "SELECT 'geheim'::int",
+            &[
+                "ERROR 22P02: invalid input syntax for type integer [Look for rows whose text does not have that form, or use try_cast(... AS ...), which gives NULL for them.]",
+            ],
+        ),
         (
             "INSERT INTO shop.item VALUES (1)",
-            &["ERROR 25006: INSERT is not possible: live tables follow their source and are read-only here [Write to the source database; the change is visible here within milliseconds.]"],
+            &[
+                "ERROR 25006: INSERT is not possible: live tables follow their source and are read-only here [Write to the source database; the change is visible here within milliseconds.]",
+            ],
         ),
-        ("CREATE TABLE geheim (a int)", &["ERROR 25006: CREATE is not possible: live tables follow their source and are read-only here [Write to the source database; the change is visible here within milliseconds.]"]),
+        (
+            "CREATE TABLE geheim (a int)",
+            &[
+                "ERROR 25006: CREATE is not possible: live tables follow their source and are read-only here [Write to the source database; the change is visible here within milliseconds.]",
+            ],
+        ),
         (
             "SELECT * FROM shop.copying",
-            &["ERROR 55000: shop.copying is not readable yet: snapshotting, 10 rows copied [WAIT FOR SOURCE shop returns when it is; mainstem.source_tables shows the progress.]"],
+            &[
+                "ERROR 55000: shop.copying is not readable yet: snapshotting, 10 rows copied [WAIT FOR SOURCE shop returns when it is; mainstem.source_tables shows the progress.]",
+            ],
         ),
-        ("SELECT count(*) FROM shop.broken", &[
-            "NOTICE shop.broken has failed (PG-001) and stands at 0/10; mainstem.source_tables has the cause, RESYNC SOURCE shop TABLE public.broken rebuilds it",
-            "2",
-        ]),
+        (
+            "SELECT count(*) FROM shop.broken",
+            &[
+                "NOTICE shop.broken has failed (PG-001) and stands at 0/10; mainstem.source_tables has the cause, RESYNC SOURCE shop TABLE public.broken rebuilds it",
+                "2",
+            ],
+        ),
     ]);
 }
 
@@ -225,7 +239,8 @@ fn parameters_are_inferred_and_bound() {
 
 #[test]
 fn a_query_can_be_cancelled_and_times_out() {
-    const LONG: &str = "SELECT count(*) FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b WHERE a.value % 7 = b.value % 5";
+    const LONG: &str =
+        "SELECT count(*) FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b WHERE a.value % 7 = b.value % 5";
     runtime().block_on(async {
         let world = World::new();
         let session = world.session().await;
@@ -233,7 +248,9 @@ fn a_query_can_be_cancelled_and_times_out() {
             let session = session.clone();
             async move { run(&session, LONG).await }
         });
-        while !run(&world.session().await, "SELECT count(*) FROM mainstem.sessions WHERE state = 'active'").await.contains(&"2".to_string())
+        while !run(&world.session().await, "SELECT count(*) FROM mainstem.sessions WHERE state = 'active'")
+            .await
+            .contains(&"2".to_string())
         {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }

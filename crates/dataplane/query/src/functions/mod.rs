@@ -5,7 +5,9 @@ use crate::plan::Scope;
 use arrow::array::{Array, AsArray, Int32Array, ListBuilder, StringBuilder};
 use arrow::datatypes::{DataType, Int32Type};
 use datafusion::common::{Result, ScalarValue};
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+};
 use datafusion::prelude::SessionContext;
 use std::sync::Arc;
 
@@ -177,4 +179,3 @@ impl ScalarUDFImpl for CurrentSetting {
         Ok(ColumnarValue::Array(Arc::new(values.finish())))
     }
 }
-

@@ -84,20 +84,9 @@ impl Session {
             ("session_authorization".to_string(), client.principal.to_string()),
             ("statement_timeout".to_string(), engine.settings.statement_timeout_ms.to_string()),
         ]);
-        let inner = Inner {
-            variables: Variables::new(initial),
-            block: Block::None,
-            isolation: Isolation::Statement,
-            pinned: None,
-        };
-        Arc::new_cyclic(|me| Self {
-            engine,
-            number,
-            facts,
-            inner: Mutex::new(inner),
-            cancel: Mutex::default(),
-            me: me.clone(),
-        })
+        let inner =
+            Inner { variables: Variables::new(initial), block: Block::None, isolation: Isolation::Statement, pinned: None };
+        Arc::new_cyclic(|me| Self { engine, number, facts, inner: Mutex::new(inner), cancel: Mutex::default(), me: me.clone() })
     }
 
     /// The world of one statement, of the transaction's snapshot or of the newest.
@@ -176,9 +165,7 @@ impl Session {
     fn command(&self, command: &Command) -> Result<Outcome> {
         let done = |tag: &str| Ok(Outcome::Done { tag: tag.to_string(), notices: Vec::new() });
         match command {
-            Command::Begin { isolation, tag } => {
-                Ok(Outcome::Done { tag: tag.to_string(), notices: self.begin(*isolation) })
-            }
+            Command::Begin { isolation, tag } => Ok(Outcome::Done { tag: tag.to_string(), notices: self.begin(*isolation) }),
             Command::Commit => Ok(self.end(true)),
             Command::Rollback => Ok(self.end(false)),
             Command::SetTransaction(isolation) => {

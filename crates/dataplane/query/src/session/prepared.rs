@@ -79,6 +79,8 @@ impl Prepared {
                 format!("the statement has {wanted} parameters, {} were given", parameters.len()),
             ));
         }
+        // Before planning: what it shows of sessions shows this statement, and a cancel that comes meanwhile is not lost.
+        let interrupt = self.session.started(&self.sql);
         let scope = self.session.scope()?;
         let planned = self.planned.lock().take();
         let (plan, notices) = match planned {
@@ -96,7 +98,7 @@ impl Prepared {
                 .hint("A table's columns have changed: prepare the statement again."));
         }
         let explain = matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
-        let batches = super::run::run(&self.session, &self.sql, scope, plan, schema.clone(), explain).await?;
+        let batches = super::run::run(&self.session, interrupt, &self.sql, scope, plan, schema.clone(), explain).await?;
         Ok(Outcome::Rows { schema, batches, notices })
     }
 
@@ -171,7 +173,10 @@ impl PreparedStatement for Prepared {
     }
 
     async fn execute(&self, parameters: Vec<Parameter>) -> Result<Outcome> {
-        self.run(parameters).await.map_err(|error| self.session.failed(error))
+        self.run(parameters).await.map_err(|error| {
+            self.session.facts.running.lock().active = false;
+            self.session.failed(error)
+        })
     }
 }
 

@@ -28,7 +28,8 @@ pub(super) fn cancel_error() -> Error {
 }
 
 pub(super) fn timeout_error() -> Error {
-    Error::fix(codes::TIMEOUT, "canceling statement due to statement timeout").hint("SET statement_timeout allows it more time; 0 is no limit.")
+    Error::fix(codes::TIMEOUT, "canceling statement due to statement timeout")
+        .hint("SET statement_timeout allows it more time; 0 is no limit.")
 }
 
 /// Ends when the statement is cancelled, never otherwise.
@@ -64,13 +65,13 @@ impl Drop for Running {
 /// Starts the plan. Its first batch is awaited here, so that what fails at once fails before any row is promised.
 pub(super) async fn run(
     session: &Arc<Session>,
+    (sender, mut receiver): (Arc<watch::Sender<bool>>, watch::Receiver<bool>),
     sql: &str,
     scope: Scope,
     plan: LogicalPlan,
     schema: SchemaRef,
     explain: bool,
 ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-    let (sender, mut receiver) = session.started(sql);
     let Some(runtime) = session.engine.runtime().cloned() else { return Err(cancel_error()) };
     let (batches, received) = mpsc::channel(WAITING_BATCHES_MAX);
     let clock = session.engine.env.clock.clone();
@@ -111,14 +112,7 @@ pub(super) async fn run(
     })
 }
 
-async fn drive(
-    scope: &Scope,
-    plan: LogicalPlan,
-    schema: SchemaRef,
-    explain: bool,
-    sql: &str,
-    batches: &Batches,
-) -> Result<()> {
+async fn drive(scope: &Scope, plan: LogicalPlan, schema: SchemaRef, explain: bool, sql: &str, batches: &Batches) -> Result<()> {
     let failed = |e| from_engine(e, sql);
     // Planning is work for the processor alone: a yield first lets a cancel that is already there win.
     tokio::task::yield_now().await;

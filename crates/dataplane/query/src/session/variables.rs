@@ -55,8 +55,16 @@ pub(super) const DEFAULTS: &[(&str, &str)] = &[
 ];
 
 const READ_ONLY: &[&str] = &[
-    "server_version", "server_version_num", "server_encoding", "integer_datetimes", "is_superuser", "lc_collate", "lc_ctype",
-    "max_identifier_length", "max_index_keys", "session_authorization",
+    "server_version",
+    "server_version_num",
+    "server_encoding",
+    "integer_datetimes",
+    "is_superuser",
+    "lc_collate",
+    "lc_ctype",
+    "max_identifier_length",
+    "max_index_keys",
+    "session_authorization",
 ];
 
 /// How SHOW and ParameterStatus spell the names that have capitals.

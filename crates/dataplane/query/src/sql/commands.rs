@@ -16,13 +16,20 @@ pub(crate) enum Isolation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     /// None: the session's default.
-    Begin { isolation: Option<Isolation>, tag: &'static str },
+    Begin {
+        isolation: Option<Isolation>,
+        tag: &'static str,
+    },
     Commit,
     Rollback,
     SetTransaction(Isolation),
     /// The default of the transactions to come.
     SetDefaultIsolation(Isolation),
-    Set { name: String, value: Option<String>, local: bool },
+    Set {
+        name: String,
+        value: Option<String>,
+        local: bool,
+    },
     ResetAll,
     Show(String),
     ShowAll,
@@ -83,7 +90,11 @@ fn modes(c: &mut Cursor) -> Result<Option<Isolation>> {
     loop {
         if c.take(&["isolation", "level"]) {
             isolation = Some(level(c)?);
-        } else if c.take(&["read", "only"]) || c.take(&["not", "deferrable"]) || c.take(&["deferrable"]) || c.take(&["read", "write"]) {
+        } else if c.take(&["read", "only"])
+            || c.take(&["not", "deferrable"])
+            || c.take(&["deferrable"])
+            || c.take(&["read", "write"])
+        {
             // Every transaction here is read-only; a client that asks for READ WRITE learns it when it writes.
         } else if c.take_token(&Token::Comma) {
         } else {

@@ -86,13 +86,15 @@ fn arrow_text(error: &ArrowError) -> Error {
 }
 
 fn out_of_range() -> Error {
-    Error::fix(codes::OUT_OF_RANGE, "a value is out of range of its type").hint("Cast to a larger type, for instance ::bigint or ::numeric.")
+    Error::fix(codes::OUT_OF_RANGE, "a value is out of range of its type")
+        .hint("Cast to a larger type, for instance ::bigint or ::numeric.")
 }
 
 /// Arrow names the value that it could not read: it is left out here.
 fn cast(text: &str) -> Error {
     let kind = text.rsplit_once(" to value of ").map(|(_, kind)| kind.trim_end_matches(" type").to_string());
-    if text.contains("Can't cast value") || text.contains("overflow") || text.contains("too large") || text.contains("Precision") {
+    if text.contains("Can't cast value") || text.contains("overflow") || text.contains("too large") || text.contains("Precision")
+    {
         return out_of_range();
     }
     match kind {

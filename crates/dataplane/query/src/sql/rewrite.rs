@@ -3,7 +3,8 @@
 use super::{errors, names, text};
 use crate::codes;
 use datafusion::sql::sqlparser::ast::{
-    Cte, DataType, Expr, LimitClause, ObjectName, Query, SetExpr, Statement, Value, ValueWithSpan, Visit, VisitMut, Visitor, VisitorMut,
+    ArrayElemTypeDef, CastKind, Cte, DataType, Expr, FunctionArguments, LimitClause, ObjectName, Query, SetExpr, Statement,
+    Value, ValueWithSpan, Visit, VisitMut, Visitor, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -59,6 +60,7 @@ impl Rewriter {
             && rewritten.len() == 1
         {
             statement = rewritten.remove(0);
+            let _ = VisitMut::visit(&mut statement, &mut ArraysOfQueries);
             names::assign(&mut statement);
             return Ok(statement);
         }
@@ -89,8 +91,7 @@ fn reads_catalog_only(statement: &Statement) -> bool {
             ControlFlow::Continue(())
         }
         fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<()> {
-            let parts: Vec<String> =
-                name.0.iter().filter_map(|p| p.as_ident()).map(|i| i.value.to_lowercase()).collect();
+            let parts: Vec<String> = name.0.iter().filter_map(|p| p.as_ident()).map(|i| i.value.to_lowercase()).collect();
             match parts.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
                 [.., "pg_catalog" | "information_schema", _] => self.catalog = true,
                 [name] if name.starts_with("pg_") => self.catalog = true,
@@ -118,7 +119,8 @@ impl VisitorMut for RegclassCasts<'_> {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         let Expr::Cast { expr: inner, data_type, .. } = expr else { return ControlFlow::Continue(()) };
-        let regclass = matches!(data_type, DataType::Regclass) || data_type.to_string().eq_ignore_ascii_case("pg_catalog.regclass");
+        let regclass =
+            matches!(data_type, DataType::Regclass) || data_type.to_string().eq_ignore_ascii_case("pg_catalog.regclass");
         let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(name), span }) = inner.as_ref() else {
             return ControlFlow::Continue(());
         };
@@ -128,6 +130,29 @@ impl VisitorMut for RegclassCasts<'_> {
         match name.parse::<i32>().ok().or_else(|| (self.oid_of)(name)) {
             Some(oid) => *expr = Expr::Value(ValueWithSpan { value: Value::Number(oid.to_string(), false), span: *span }),
             None => self.unknown = Some(name.clone()),
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// `ARRAY(SELECT ...)` in tools' queries (members of roles, options of relations): there is nothing of that kind here, so NULL.
+struct ArraysOfQueries;
+
+impl VisitorMut for ArraysOfQueries {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Function(function) = expr
+            && let FunctionArguments::Subquery(_) = function.args
+            && function.name.to_string().eq_ignore_ascii_case("array")
+        {
+            *expr = Expr::Cast {
+                kind: CastKind::Cast,
+                expr: Box::new(Expr::value(Value::Null)),
+                data_type: DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(DataType::Text), None)),
+                array: false,
+                format: None,
+            };
         }
         ControlFlow::Continue(())
     }
@@ -203,8 +228,11 @@ pub(crate) fn check_read_only(statement: &Statement) -> Result<()> {
     let verb = written.split_whitespace().next().unwrap_or("").to_string();
     let writes = ["INSERT", "UPDATE", "DELETE", "MERGE", "TRUNCATE", "CREATE", "ALTER", "DROP", "GRANT", "REVOKE", "COMMENT"];
     if writes.contains(&verb.as_str()) {
-        return Err(Error::fix(codes::READ_ONLY, format!("{verb} is not possible: live tables follow their source and are read-only here"))
-            .hint("Write to the source database; the change is visible here within milliseconds."));
+        return Err(Error::fix(
+            codes::READ_ONLY,
+            format!("{verb} is not possible: live tables follow their source and are read-only here"),
+        )
+        .hint("Write to the source database; the change is visible here within milliseconds."));
     }
     Err(Error::fix(codes::NOT_SUPPORTED, format!("{verb} is not supported")))
 }

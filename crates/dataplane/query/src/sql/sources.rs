@@ -131,7 +131,9 @@ fn wait(c: &mut Cursor) -> Result<SourceStatement> {
             let position = c.position();
             let text = value(c, WAIT)?;
             let parsed = duration(&text, 1000).ok_or_else(|| {
-                Error::fix(codes::INVALID_SETTING, "a timeout is a number with ms, s, min or h").at(position).hint("Example: TIMEOUT '30s'")
+                Error::fix(codes::INVALID_SETTING, "a timeout is a number with ms, s, min or h")
+                    .at(position)
+                    .hint("Example: TIMEOUT '30s'")
             })?;
             timeout = Some(parsed);
         } else {
@@ -250,7 +252,10 @@ mod tests {
         check("select 1", "none");
         check("show server_version", "none");
         check("create source shop 'pw'", "42601 syntax error at or near a string: expected FROM at Some(20)");
-        check("create source shop from pw", "42601 syntax error at or near \"pw\": expected the database's URL in quotes at Some(25)");
+        check(
+            "create source shop from pw",
+            "42601 syntax error at or near \"pw\": expected the database's URL in quotes at Some(25)",
+        );
         check("create source s from 'a' with (k = 'v'", "42601 syntax error at end of input: expected \")\" at Some(39)");
         check("create source s from 'a' with (k = 'v', k = 'w')", "42601 `k` is given twice at Some(41)");
         check("pause shop", "42601 syntax error at or near \"shop\": expected SOURCE at Some(7)");

@@ -90,10 +90,7 @@ pub(crate) fn without_literals(sql: &str) -> String {
 
 fn is_string(token: &Token) -> bool {
     string_value(token).is_some()
-        || matches!(
-            token,
-            Token::NationalStringLiteral(_) | Token::HexStringLiteral(_) | Token::SingleQuotedByteStringLiteral(_)
-        )
+        || matches!(token, Token::NationalStringLiteral(_) | Token::HexStringLiteral(_) | Token::SingleQuotedByteStringLiteral(_))
 }
 
 /// The value of a string literal.

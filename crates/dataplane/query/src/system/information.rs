@@ -7,7 +7,14 @@ use crate::tables::{Cell, Kind, Rows};
 use arrow::datatypes::SchemaRef;
 
 pub(super) const TABLES: &[&str] = &[
-    "schemata", "tables", "columns", "views", "routines", "table_constraints", "key_column_usage", "referential_constraints",
+    "schemata",
+    "tables",
+    "columns",
+    "views",
+    "routines",
+    "table_constraints",
+    "key_column_usage",
+    "referential_constraints",
     "constraint_column_usage",
 ];
 

@@ -121,7 +121,8 @@ fn tables(scope: &Scope) -> Rows {
 }
 
 fn hot_rows(view: &TableView) -> u64 {
-    let alive = |hot: &mainstem_warehouse::HotView| hot.batch.num_rows() as u64 - hot.deleted.as_ref().map_or(0, |dead| dead.len());
+    let alive =
+        |hot: &mainstem_warehouse::HotView| hot.batch.num_rows() as u64 - hot.deleted.as_ref().map_or(0, |dead| dead.len());
     view.hot.iter().map(alive).sum()
 }
 

@@ -92,7 +92,9 @@ pub(super) fn of_field(field: &Field) -> PgType {
         DataType::Int64 | DataType::UInt32 | DataType::UInt64 => named("int8"),
         DataType::Float16 | DataType::Float32 => named("float4"),
         DataType::Float64 => named("float8"),
-        DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..) => named("numeric"),
+        DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..) => {
+            named("numeric")
+        }
         DataType::Binary | DataType::BinaryView | DataType::LargeBinary => named("bytea"),
         DataType::Date32 | DataType::Date64 => named("date"),
         DataType::Time32(_) | DataType::Time64(_) => named("time"),

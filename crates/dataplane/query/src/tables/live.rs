@@ -107,7 +107,9 @@ impl LiveTable {
         let files: Vec<_> = self.view.files.iter().filter(|f| live_rows(f) > 0).cloned().collect();
         let Some(predicate) = self.predicate(state, filters)? else { return Ok(files) };
         // A predicate that pruning cannot use prunes nothing.
-        let Ok(pruning) = PruningPredicateBuilder::new().with_file_schema(self.schema.clone()).try_build(predicate) else { return Ok(files) };
+        let Ok(pruning) = PruningPredicateBuilder::new().with_file_schema(self.schema.clone()).try_build(predicate) else {
+            return Ok(files);
+        };
         let Ok(keep) = pruning.prune(&Ranges { files: &files, schema: &self.schema }) else { return Ok(files) };
         let before = files.len();
         let files: Vec<_> = files.into_iter().zip(keep).filter_map(|(file, keep)| keep.then_some(file)).collect();
@@ -146,10 +148,8 @@ impl LiveTable {
         let rows: u64 = files.iter().map(|f| live_rows(f)).sum();
         let url = ObjectStoreUrl::local_filesystem();
         let runtime = state.runtime_env();
-        let reader = CachedParquetFileReaderFactory::new(
-            runtime.object_store(&url)?,
-            runtime.cache_manager.get_file_metadata_cache(),
-        );
+        let reader =
+            CachedParquetFileReaderFactory::new(runtime.object_store(&url)?, runtime.cache_manager.get_file_metadata_cache());
         let mut source = ParquetSource::new(TableSchema::from(self.schema.clone()))
             .with_table_parquet_options(state.default_table_options().parquet)
             .with_parquet_file_reader_factory(Arc::new(reader));
@@ -157,7 +157,8 @@ impl LiveTable {
             source = source.with_predicate(predicate);
         }
         let mut statistics = Statistics::new_unknown(&self.schema);
-        statistics.num_rows = if filters.is_empty() { Precision::Exact(rows as usize) } else { Precision::Inexact(rows as usize) };
+        statistics.num_rows =
+            if filters.is_empty() { Precision::Exact(rows as usize) } else { Precision::Inexact(rows as usize) };
         let pieces = files.iter().map(|file| planned(file, &self.schema)).collect();
         let groups = FileGroup::new(pieces).split_files(state.config().target_partitions().max(1));
         let mut config = FileScanConfigBuilder::new(url, Arc::new(source))

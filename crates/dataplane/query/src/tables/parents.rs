@@ -29,7 +29,10 @@ pub(crate) fn parent_columns(own: Option<&TableSchema>, leaves: &[&TableSchema])
 }
 
 /// `SELECT <columns> FROM leaf UNION ALL ...` over providers that `enforce` has let through.
-pub(crate) fn view_over(columns: &TableSchema, leaves: Vec<(TableName, Arc<dyn TableProvider>)>) -> Result<Arc<dyn TableProvider>> {
+pub(crate) fn view_over(
+    columns: &TableSchema,
+    leaves: Vec<(TableName, Arc<dyn TableProvider>)>,
+) -> Result<Arc<dyn TableProvider>> {
     let schema = columns.arrow_views();
     let mut plan: Option<LogicalPlan> = None;
     for (name, provider) in leaves {
@@ -44,7 +47,8 @@ pub(crate) fn view_over(columns: &TableSchema, leaves: Vec<(TableName, Arc<dyn T
             })
         };
         let exprs = schema.fields().iter().map(expr).collect::<Result<Vec<_>>>()?;
-        let leaf = LogicalPlanBuilder::scan(table.clone(), provider_as_source(provider.clone()), None)?.project(exprs)?.build()?;
+        let leaf =
+            LogicalPlanBuilder::scan(table.clone(), provider_as_source(provider.clone()), None)?.project(exprs)?.build()?;
         plan = Some(match plan {
             None => leaf,
             Some(plan) => LogicalPlanBuilder::from(plan).union(leaf)?.build()?,

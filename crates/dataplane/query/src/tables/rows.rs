@@ -2,8 +2,8 @@
 
 use crate::enforce::Pass;
 use arrow::array::{
-    ArrayRef, BooleanArray, Float32Array, Int16Array, Int32Array, Int64Array, ListBuilder, RecordBatch, StringBuilder, StringViewArray,
-    TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Float32Array, Int16Array, Int32Array, Int64Array, ListBuilder, RecordBatch, StringBuilder,
+    StringViewArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::TableProvider;
@@ -147,7 +147,9 @@ fn array(kind: Kind, rows: &[Vec<Cell>], at: usize) -> ArrayRef {
         _ => None,
     };
     match kind {
-        Kind::Bool => Arc::new(rows.iter().map(|row| if let Cell::Bool(b) = cell(row) { Some(b) } else { None }).collect::<BooleanArray>()),
+        Kind::Bool => {
+            Arc::new(rows.iter().map(|row| if let Cell::Bool(b) = cell(row) { Some(b) } else { None }).collect::<BooleanArray>())
+        }
         Kind::Int2 => Arc::new(rows.iter().map(|row| int(row).map(|v| v as i16)).collect::<Int16Array>()),
         Kind::Int4 | Kind::Oid => Arc::new(rows.iter().map(|row| int(row).map(|v| v as i32)).collect::<Int32Array>()),
         Kind::Int8 => Arc::new(rows.iter().map(int).collect::<Int64Array>()),
@@ -155,9 +157,7 @@ fn array(kind: Kind, rows: &[Vec<Cell>], at: usize) -> ArrayRef {
             Arc::new(rows.iter().map(|row| if let Cell::Float(v) = cell(row) { Some(v) } else { None }).collect::<Float32Array>())
         }
         Kind::Text | Kind::Name | Kind::Char => Arc::new(rows.iter().map(text).collect::<StringViewArray>()),
-        Kind::TimestampTz => {
-            Arc::new(rows.iter().map(int).collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
-        }
+        Kind::TimestampTz => Arc::new(rows.iter().map(int).collect::<TimestampMicrosecondArray>().with_timezone("UTC")),
         Kind::Texts => {
             let mut lists = ListBuilder::new(StringBuilder::new());
             // Privileges and options: there are none, so all are NULL.

@@ -106,14 +106,17 @@ fn schema(name: &str, columns: Vec<Column>) -> Arc<TableSchema> {
 }
 
 fn item_schema() -> Arc<TableSchema> {
-    schema("item", columns(&[
-        ("id", ColumnType::Int32, "int4"),
-        ("name", ColumnType::Text, "varchar"),
-        ("qty", ColumnType::Int64, "int8"),
-        ("price", ColumnType::Decimal { precision: 10, scale: 2 }, "numeric"),
-        ("at", ColumnType::Time, "time"),
-        ("extra", ColumnType::Text, "jsonb"),
-    ]))
+    schema(
+        "item",
+        columns(&[
+            ("id", ColumnType::Int32, "int4"),
+            ("name", ColumnType::Text, "varchar"),
+            ("qty", ColumnType::Int64, "int8"),
+            ("price", ColumnType::Decimal { precision: 10, scale: 2 }, "numeric"),
+            ("at", ColumnType::Time, "time"),
+            ("extra", ColumnType::Text, "jsonb"),
+        ]),
+    )
 }
 
 /// Rows `from..to` of the item table, in view types.
@@ -124,7 +127,11 @@ fn items(from: i32, to: i32) -> RecordBatch {
         Arc::new(ids().map(|i| (i % 7 != 0).then(|| format!("n{}", i % 40))).collect::<StringViewArray>()),
         Arc::new(ids().map(|i| i64::from(i % 5)).collect::<Int64Array>()),
         Arc::new(
-            ids().map(|i| (i % 3 != 0).then_some(i128::from(i) * 37 % 10_000)).collect::<Decimal128Array>().with_precision_and_scale(10, 2).unwrap(),
+            ids()
+                .map(|i| (i % 3 != 0).then_some(i128::from(i) * 37 % 10_000))
+                .collect::<Decimal128Array>()
+                .with_precision_and_scale(10, 2)
+                .unwrap(),
         ),
         Arc::new(ids().map(|i| Some(i64::from(i) * 1_000_000)).collect::<Time64MicrosecondArray>()),
         Arc::new(ids().map(|i| (i >= 200).then(|| "{}".to_string())).collect::<StringViewArray>()),
@@ -177,7 +184,14 @@ fn hot(batch: RecordBatch, dead: &[u32]) -> HotView {
     HotView { batch, deleted: (!dead.is_empty()).then(|| Arc::new(dead.iter().copied().collect())) }
 }
 
-fn table(id: u64, name: &str, schema: Arc<TableSchema>, hot: Vec<HotView>, files: Vec<Arc<FileView>>, state: TableState) -> (TableName, Arc<TableView>) {
+fn table(
+    id: u64,
+    name: &str,
+    schema: Arc<TableSchema>,
+    hot: Vec<HotView>,
+    files: Vec<Arc<FileView>>,
+    state: TableState,
+) -> (TableName, Arc<TableView>) {
     let full = TableName::new("shop", name);
     let mut own = schema.as_ref().clone();
     own.name = TableName::new("public", name);
@@ -263,7 +277,14 @@ fn engine(snapshot: Arc<Mutex<Arc<Snapshot>>>, partitions: usize) -> Arc<QueryEn
 
 impl World {
     pub fn new() -> Self {
-        Self::of(vec![(items(0, 100), (10..20).collect(), true), (items(100, 200), vec![], true), (items(200, 300), (0..20).collect(), false)], 2)
+        Self::of(
+            vec![
+                (items(0, 100), (10..20).collect(), true),
+                (items(100, 200), vec![], true),
+                (items(200, 300), (0..20).collect(), false),
+            ],
+            2,
+        )
     }
 
     fn of(pieces: Pieces, partitions: usize) -> Self {
@@ -280,20 +301,29 @@ impl World {
         let forms: Vec<(&str, Pieces)> = vec![
             ("hot only", vec![(items(0, 150), vec![], false), (items(150, 300), vec![0, 149], false)]),
             ("one clean file", vec![(items(0, 300), vec![], true)]),
-            ("files with scattered deletes", vec![
-                (items(0, 100), (0..100).step_by(3).collect(), true),
-                (items(100, 300), (0..200).step_by(7).collect(), true),
-            ]),
-            ("files and hot rows", vec![
-                (items(0, 100), (10..20).collect(), true),
-                (items(100, 200), vec![], true),
-                (items(200, 300), (0..20).collect(), false),
-            ]),
-            ("a file that is all dead", vec![
-                (items(0, 100), vec![], true),
-                (items(100, 200), (0..100).collect(), true),
-                (items(200, 300), vec![99], false),
-            ]),
+            (
+                "files with scattered deletes",
+                vec![
+                    (items(0, 100), (0..100).step_by(3).collect(), true),
+                    (items(100, 300), (0..200).step_by(7).collect(), true),
+                ],
+            ),
+            (
+                "files and hot rows",
+                vec![
+                    (items(0, 100), (10..20).collect(), true),
+                    (items(100, 200), vec![], true),
+                    (items(200, 300), (0..20).collect(), false),
+                ],
+            ),
+            (
+                "a file that is all dead",
+                vec![
+                    (items(0, 100), vec![], true),
+                    (items(100, 200), (0..100).collect(), true),
+                    (items(200, 300), vec![99], false),
+                ],
+            ),
         ];
         let mut made = Vec::new();
         for (name, pieces) in forms {
