@@ -47,8 +47,10 @@ impl HealthFacts for Facts {
         if !self.ready.load(Ordering::Acquire) {
             return vec!["recovery is running".to_string()];
         }
-        let refused = self.parts.read().as_ref().and_then(|(log, _)| log.refuses());
-        refused.into_iter().collect()
+        if mainstem_log::metrics::POISONED.get() != 0 {
+            return vec!["the log takes no more appends after a disk error: mend the disk, then restart".to_string()];
+        }
+        Vec::new()
     }
 
     fn metrics(&self) -> Vec<&'static dyn Metric> {

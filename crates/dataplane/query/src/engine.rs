@@ -26,7 +26,7 @@ use std::sync::{Arc, Weak};
 use tokio::runtime::Runtime;
 
 /// Gives the newest snapshot; called once per statement, so it must be cheap.
-pub type SnapshotSource = Arc<dyn Fn() -> Arc<Snapshot> + Send + Sync>;
+pub type SnapshotSource = Arc<dyn Fn() -> Result<Arc<Snapshot>> + Send + Sync>;
 
 /// Name of the only warehouse yet.
 pub(crate) const DATABASE: &str = "main";

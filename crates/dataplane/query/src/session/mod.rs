@@ -104,13 +104,13 @@ impl Session {
                 }
                 Some((snapshot, _)) => snapshot.clone(),
                 None => {
-                    let snapshot = (self.engine.snapshots)();
+                    let snapshot = (self.engine.snapshots)()?;
                     inner.pinned = Some((snapshot.clone(), now));
                     snapshot
                 }
             }
         } else {
-            (self.engine.snapshots)()
+            (self.engine.snapshots)()?
         };
         let path = inner.variables.search_path(&self.facts.principal.0);
         Ok(Scope::new(self.engine.clone(), self.facts.clone(), snapshot, inner.variables.all(), path))
