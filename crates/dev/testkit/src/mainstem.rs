@@ -285,7 +285,7 @@ impl Drop for Mainstem {
 /// `WAIT FOR SOURCE`, once.
 pub async fn wait_for_source(client: &Client, name: &str, timeout: Duration) -> Result<()> {
     let statement = format!("WAIT FOR SOURCE {name} TIMEOUT '{}s'", timeout.as_secs());
-    Ok(client.batch_execute(&statement).await.map_err(explain)?)
+    client.batch_execute(&statement).await.map_err(explain)
 }
 
 /// A client error with the server's message, code and hint in it.
