@@ -4,7 +4,7 @@ use crate::engine::{DATABASE, QueryEngine};
 use crate::session::SessionFacts;
 use crate::sql::errors::nearest;
 use crate::{codes, enforce, functions, system, tables};
-use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef, TimeUnit};
 use datafusion::catalog::{TableFunctionArgs, TableProvider};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DFSchema, DataFusionError, TableReference, plan_err};
@@ -15,7 +15,7 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
-use datafusion::sql::sqlparser::ast::Statement;
+use datafusion::sql::sqlparser::ast::{DataType as SqlType, Statement, TimezoneInfo};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion_pg_catalog::pg_catalog::oid_type_planner::PgOidTypePlanner;
@@ -76,7 +76,7 @@ impl Scope {
         statement: Statement,
         parameters: Vec<Option<FieldRef>>,
     ) -> datafusion::common::Result<LogicalPlan> {
-        let names = Names { scope: self, types: Arc::new(PgOidTypePlanner) };
+        let names = Names { scope: self, types: Arc::new(Types) };
         let options = ParserOptions::new().with_parse_float_as_decimal(true).with_collect_spans(true);
         let mut context = PlannerContext::new().with_prepare_param_data_types(parameters);
         SqlToRel::new_with_options(&names, options).sql_statement_to_plan_with_context(statement, &mut context)
@@ -199,6 +199,23 @@ impl Scope {
             ));
         }
         Ok(())
+    }
+}
+
+/// SQL's types in Arrow: times in microseconds, as Postgres has them and as live tables hold them; the rest is the library's.
+#[derive(Debug)]
+struct Types;
+
+impl TypePlanner for Types {
+    fn plan_type_field(&self, sql: &SqlType) -> datafusion::common::Result<Option<FieldRef>> {
+        let zoned = |zone: &TimezoneInfo| matches!(zone, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz);
+        let kind = match sql {
+            SqlType::Time(_, zone) if !zoned(zone) => DataType::Time64(TimeUnit::Microsecond),
+            SqlType::Timestamp(_, zone) if zoned(zone) => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            SqlType::Timestamp(_, _) => DataType::Timestamp(TimeUnit::Microsecond, None),
+            other => return PgOidTypePlanner.plan_type_field(other),
+        };
+        Ok(Some(Arc::new(Field::new("", kind, true))))
     }
 }
 

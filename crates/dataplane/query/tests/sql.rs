@@ -149,10 +149,10 @@ fn statements_of_a_session() {
 fn errors_have_code_place_and_hint() {
     check_all(&[
         ("SELEC 1", &["ERROR 42601: syntax error at or near \"SELEC\": expected an SQL statement @1"]),
-        ("SELECT * FROM shop.itme", &["ERROR 42P01: relation \"shop.itme\" does not exist [Perhaps you meant shop.item.]"]),
+        ("SELECT * FROM shop.itme", &["ERROR 42P01: relation \"shop.itme\" does not exist @15 [Perhaps you meant shop.item.]"]),
         (
             "SELECT * FROM item",
-            &["ERROR 42P01: relation \"item\" does not exist [There is shop.item: write it so, or SET search_path = shop.]"],
+            &["ERROR 42P01: relation \"item\" does not exist @15 [There is shop.item: write it so, or SET search_path = shop.]"],
         ),
         ("SELECT i.nam FROM shop.item i", &["ERROR 42703: column \"i.nam\" does not exist @8 [Perhaps you meant \"name\".]"]),
         ("SELECT 1/0", &["ERROR 22012: division by zero"]),
@@ -177,7 +177,7 @@ fn errors_have_code_place_and_hint() {
         (
             "SELECT * FROM shop.copying",
             &[
-                "ERROR 55000: shop.copying is not readable yet: snapshotting, 10 rows copied [WAIT FOR SOURCE shop returns when it is; mainstem.source_tables shows the progress.]",
+                "ERROR 55000: shop.copying is not readable yet: snapshotting, 10 rows copied @15 [WAIT FOR SOURCE shop returns when it is; mainstem.source_tables shows the progress.]",
             ],
         ),
         (
