@@ -64,7 +64,8 @@ async fn content(log: &LocalLog, partition: i32) -> Vec<(u64, u32)> {
         let fetched = log.read(&at(partition), next, 5_000).await.unwrap();
         let records = mainstem_log::records(&fetched.batches).unwrap();
         assert!(!records.is_empty(), "nothing at {next} before {}", info.end);
-        for record in records.into_iter().skip_while(|record| record.offset < next) {
+        let from = next;
+        for record in records.into_iter().skip_while(|record| record.offset < from) {
             assert_eq!(record.offset, next);
             next += 1;
             let id = u64::from_be_bytes(record.key.unwrap()[..].try_into().unwrap());
