@@ -177,6 +177,9 @@ impl SimDisk {
                 change.apply(&mut world.durable_names, &mut world.durable_dirs);
             }
         }
+        // What is inside a directory that is gone cannot be reached.
+        let kept = world.durable_dirs.clone();
+        world.durable_dirs.retain(|dir| dir.ancestors().all(|above| kept.contains(above)));
         let dirs = world.durable_dirs.clone();
         world.durable_names.retain(|path, _| path.parent().is_some_and(|dir| dirs.contains(dir)));
         world.names = world.durable_names.clone();
