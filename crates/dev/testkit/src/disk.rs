@@ -74,8 +74,11 @@ impl NameChange {
             }
             Self::Rename(from, to) => {
                 let moved = |path: &PathBuf| path.strip_prefix(from).ok().map(|rest| join(to, rest));
+                if names.contains_key(from) {
+                    names.remove(to);
+                }
                 let old = std::mem::take(names);
-                names.extend(old.into_iter().map(|(path, inode)| (moved(&path).unwrap_or(path), inode)).rev());
+                names.extend(old.into_iter().map(|(path, inode)| (moved(&path).unwrap_or(path), inode)));
                 let old = std::mem::take(dirs);
                 dirs.extend(old.into_iter().map(|path| moved(&path).unwrap_or(path)));
             }
