@@ -1,4 +1,5 @@
 //! The log over a simulated disk that loses, tears and refuses, and over the real one.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test says what is wrong by failing
 #![allow(clippy::disallowed_methods)] // seeded randomness, and a runtime of our own
 
 use bytes::Bytes;
