@@ -309,7 +309,7 @@ impl Committer {
             group.into_iter().for_each(|staged| drop(staged.answer.send(Ok(staged.bases))));
             return;
         }
-        if let Err(failure) = self.reserve().and_then(|()| Ok(self.sync_segments(&group)?)).and_then(|()| self.commit()) {
+        if let Err(failure) = self.reserve().and_then(|()| self.sync_segments(&group)).and_then(|()| self.commit()) {
             self.refuse(group, failure);
             return;
         }
@@ -517,13 +517,14 @@ fn choose_inline(extents: &mut [Extent], inline_append_bytes_max: u64) -> u64 {
 
 /// Adds a piece's extent, as part of the one before where it goes on from there.
 fn join_extent(extents: &mut Vec<Extent>, extent: Extent) {
-    if let Some(last) = extents.iter_mut().rev().find(|last| last.key == extent.key) {
-        if Arc::ptr_eq(&last.active.segment, &extent.active.segment) && last.position + last.bytes == extent.position {
-            last.bytes += extent.bytes;
-            last.records += extent.records;
-            last.max_time_ms = last.max_time_ms.max(extent.max_time_ms);
-            return;
-        }
+    if let Some(last) = extents.iter_mut().rev().find(|last| last.key == extent.key)
+        && Arc::ptr_eq(&last.active.segment, &extent.active.segment)
+        && last.position + last.bytes == extent.position
+    {
+        last.bytes += extent.bytes;
+        last.records += extent.records;
+        last.max_time_ms = last.max_time_ms.max(extent.max_time_ms);
+        return;
     }
     extents.push(extent);
 }

@@ -6,7 +6,7 @@ pub use crate::settings::LogSettings;
 use crate::{EventLog, Fetched, LogTransaction, PartitionAppend, PartitionInfo, Seal, TopicConfig, TopicPartition};
 use crate::{codes, recovery};
 use async_trait::async_trait;
-use mainstem_env::Env;
+use mainstem_env::{Disk, Env};
 use mainstem_types::Result;
 use parking_lot::Mutex;
 use std::io;
@@ -34,7 +34,7 @@ impl LocalLog {
         let settings = settings.sound();
         let disk = env.disk.clone();
         let trouble = |what: &str, error: io::Error| codes::open_failed(dir, what).caused_by(error);
-        disk.create_dir_all(dir).map_err(|e| trouble("the directory cannot be made", e))?;
+        make_dir(&*disk, dir).map_err(|e| trouble("the directory cannot be made", e))?;
         let lock = disk.lock(&dir.join(".lock")).map_err(|e| match e.kind() {
             io::ErrorKind::WouldBlock => codes::open_failed(dir, "another process has it").hint("stop that process first"),
             _ => trouble("its lock cannot be taken", e),
@@ -62,6 +62,19 @@ impl LocalLog {
     pub async fn retain(&self) -> Result<()> {
         self.shared.ask(|answer| Job::Retain { answer }).await
     }
+}
+
+/// Makes a directory whose name survives a power cut, and so do those above it, as far as we may read them.
+fn make_dir(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    disk.create_dir_all(dir)?;
+    for above in dir.ancestors().skip(1) {
+        match disk.sync_dir(above) {
+            // Not ours, so somebody else made it; the empty path is above a relative one.
+            Err(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound) => break,
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 impl Drop for LocalLog {

@@ -1,4 +1,5 @@
 //! Record batches against the `kafka-protocol` crate, both ways, and against bad bytes.
+#![allow(clippy::unwrap_used)] // a test says what is wrong by failing
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::protocol::StrBytes;

@@ -1,4 +1,5 @@
 //! The log over a simulated disk that loses, tears and refuses, and over the real one.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test says what is wrong by failing
 #![allow(clippy::disallowed_methods)] // seeded randomness, and a runtime of our own
 
 use bytes::Bytes;
@@ -64,7 +65,8 @@ async fn content(log: &LocalLog, partition: i32) -> Vec<(u64, u32)> {
         let fetched = log.read(&at(partition), next, 5_000).await.unwrap();
         let records = mainstem_log::records(&fetched.batches).unwrap();
         assert!(!records.is_empty(), "nothing at {next} before {}", info.end);
-        for record in records.into_iter().skip_while(|record| record.offset < next) {
+        let from = next;
+        for record in records.into_iter().skip_while(|record| record.offset < from) {
             assert_eq!(record.offset, next);
             next += 1;
             let id = u64::from_be_bytes(record.key.unwrap()[..].try_into().unwrap());

@@ -74,8 +74,11 @@ impl NameChange {
             }
             Self::Rename(from, to) => {
                 let moved = |path: &PathBuf| path.strip_prefix(from).ok().map(|rest| join(to, rest));
+                if names.contains_key(from) {
+                    names.remove(to);
+                }
                 let old = std::mem::take(names);
-                names.extend(old.into_iter().map(|(path, inode)| (moved(&path).unwrap_or(path), inode)).rev());
+                names.extend(old.into_iter().map(|(path, inode)| (moved(&path).unwrap_or(path), inode)));
                 let old = std::mem::take(dirs);
                 dirs.extend(old.into_iter().map(|path| moved(&path).unwrap_or(path)));
             }
@@ -177,6 +180,9 @@ impl SimDisk {
                 change.apply(&mut world.durable_names, &mut world.durable_dirs);
             }
         }
+        // What is inside a directory that is gone cannot be reached.
+        let kept = world.durable_dirs.clone();
+        world.durable_dirs.retain(|dir| dir.ancestors().all(|above| kept.contains(above)));
         let dirs = world.durable_dirs.clone();
         world.durable_names.retain(|path, _| path.parent().is_some_and(|dir| dirs.contains(dir)));
         world.names = world.durable_names.clone();
