@@ -4,7 +4,7 @@
 use arrow::util::display::array_value_to_string;
 use mainstem_connector::{ChangeStream, Options, Seen, Severity, Source, SourceSettings, StreamItem};
 use mainstem_env::Env;
-use mainstem_postgres::{connector, connector_spooling, metrics};
+use mainstem_postgres::{connector, metrics};
 use mainstem_testkit::{Auth, Postgres, PostgresOptions};
 use mainstem_types::{ChangeBatch, ErrorKind, Identity, Op, Position, SourceName, TableSchema, UpstreamId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +19,7 @@ fn settings(url: &str, options: &[(&str, &str)]) -> SourceSettings {
         url: url.to_string(),
         options: Options(options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()),
         owned: BTreeSet::new(),
+        spool_dir: None,
     };
     let first = connector().open(Env::real(), settings.clone()).unwrap();
     settings.owned = first.remote_objects().into_iter().collect();
@@ -26,8 +27,10 @@ fn settings(url: &str, options: &[(&str, &str)]) -> SourceSettings {
 }
 
 fn open(url: &str, options: &[(&str, &str)]) -> Arc<dyn Source> {
-    let spool = std::env::temp_dir().join(format!("mainstem-spool-test-{}-{}", std::process::id(), url.len()));
-    connector_spooling(spool.join(url.replace(['/', ':', '@', '?'], "_"))).open(Env::real(), settings(url, options)).unwrap()
+    let mut settings = settings(url, options);
+    let name = format!("mainstem-spool-test-{}-{}", std::process::id(), url.replace(['/', ':', '@', '?'], "_"));
+    settings.spool_dir = Some(std::env::temp_dir().join(name));
+    connector().open(Env::real(), settings).unwrap()
 }
 
 fn cells(batch: &arrow::array::RecordBatch, row: usize) -> Vec<Cell> {
