@@ -27,30 +27,21 @@ use async_trait::async_trait;
 use mainstem_connector::{Connector, Source, SourceSettings, Spec};
 use mainstem_env::Env;
 use mainstem_types::Result;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What the server's registry lists. Large transactions still open in the source stay in memory: see `connector_spooling`.
+/// What the server's registry lists.
 pub fn connector() -> Arc<dyn Connector> {
-    Arc::new(Postgres { spool: None })
-}
-
-/// As `connector`; large transactions still open in the source are kept in `directory`, of which each source takes a part of its
-/// own. What is there is thrown away when a stream begins.
-pub fn connector_spooling(directory: PathBuf) -> Arc<dyn Connector> {
-    Arc::new(Postgres { spool: Some(directory) })
+    Arc::new(Postgres)
 }
 
 /// One script for an administrator (decision 5): role, grants and publications for what `settings` would capture. Needs the
 /// database, where it looks up the tables. After it ran, a source with the options it names needs no further human step.
 pub async fn administrator_script(env: Env, settings: &SourceSettings) -> Result<String> {
-    let source = source::PostgresSource::new(env, settings::Settings::parse(settings, None)?);
+    let source = source::PostgresSource::new(env, settings::Settings::parse(settings)?);
     preflight::administrator_script(source.inner()).await
 }
 
-struct Postgres {
-    spool: Option<PathBuf>,
-}
+struct Postgres;
 
 #[async_trait]
 impl Connector for Postgres {
@@ -63,7 +54,7 @@ impl Connector for Postgres {
     }
 
     fn open(&self, env: Env, settings: SourceSettings) -> Result<Arc<dyn Source>> {
-        let settings = settings::Settings::parse(&settings, self.spool.as_deref())?;
+        let settings = settings::Settings::parse(&settings)?;
         Ok(Arc::new(source::PostgresSource::new(env, settings)))
     }
 }

@@ -7,7 +7,7 @@ use mainstem_connector::{OptionKind, OptionSpec, SourceSettings, Spec};
 use mainstem_types::{Error, Result, TableName};
 use percent_encoding::percent_decode_str;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub static SPEC: Spec = Spec {
@@ -79,7 +79,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    pub fn parse(settings: &SourceSettings, spool: Option<&Path>) -> Result<Self> {
+    pub fn parse(settings: &SourceSettings) -> Result<Self> {
         let source = settings.name.to_string();
         let option = |name: &str| SPEC.value(&settings.options, name).to_string();
         let list = |name: &str| -> Vec<String> {
@@ -102,7 +102,7 @@ impl Settings {
                 publications
             },
             owned: settings.owned.clone(),
-            spool: spool.map(|dir| dir.join(&source)),
+            spool: settings.spool_dir.clone(),
             copy_connections: option("copy_connections").parse().unwrap_or(2),
             bulk: option("bulk") == "true",
             source,
