@@ -79,7 +79,9 @@ impl Source {
                 });
                 installed?;
                 let home = &plan.home;
-                let done = plan.delta.lock().checkpoint_if_due(home.settings.checkpoint_commits).and_then(|()| merge_runs(self, home, &plan.delta));
+                // A statement of its own: its lock must be gone before the merge takes it.
+                let checked = plan.delta.lock().checkpoint_if_due(home.settings.checkpoint_commits);
+                let done = checked.and_then(|()| merge_runs(self, home, &plan.delta));
                 if let Err(error) = done {
                     // Both only make later reads faster.
                     tracing::warn!(table = %table, error = %error.chain(), "a checkpoint or an index merge failed; tried again at the next flush");

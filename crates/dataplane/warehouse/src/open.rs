@@ -147,10 +147,15 @@ pub(crate) fn open_sources(ground: &Ground, words: Words, reader: &GroupReader) 
 /// rows, so a topic's end is its end at the last barrier.
 fn replay(state: &mut SourceState, reader: &GroupReader) {
     let ids: Vec<TableId> = state.tables.keys().copied().collect();
-    let ends: BTreeMap<_, i64> = reader.log.partitions().into_iter().map(|p| (p.at, p.end)).collect();
+    let spans: BTreeMap<_, (i64, i64)> = reader.log.partitions().into_iter().map(|p| (p.at, (p.start, p.end))).collect();
     for id in ids {
         let Some(table) = state.tables.get_mut(&id) else { continue };
-        let end = ends.get(&TopicPartition { topic: table.record.topic.clone(), partition: 0 }).copied().unwrap_or(0);
+        let at = TopicPartition { topic: table.record.topic.clone(), partition: 0 };
+        let (start, end) = spans.get(&at).copied().unwrap_or_default();
+        if table.live.as_ref().is_some_and(|l| l.flushed.seq == 0) {
+            // Nothing of this generation is durable, so nothing of it was let go: what is missing belonged to those before.
+            table.offset = start;
+        }
         if table.broken.is_some() || table.live.is_none() {
             table.offset = end;
             continue;

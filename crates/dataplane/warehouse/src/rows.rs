@@ -146,7 +146,9 @@ impl Rows {
             return Ok(());
         }
         let retyped = |c: &&mainstem_types::Column| {
-            self.schema.index_of(c.id).is_some_and(|at| self.schema.columns[at].kind != c.kind || self.schema.columns[at].name != c.name)
+            self.schema
+                .index_of(c.id)
+                .is_some_and(|at| self.schema.columns[at].kind != c.kind || self.schema.columns[at].name != c.name)
         };
         let rekeyed = self.identity_ids() != identity_ids(schema) || schema.identity != self.schema.identity;
         if let Some(column) = schema.columns.iter().find(retyped) {
@@ -355,7 +357,8 @@ impl Frozen {
         }
         let file = Arc::new(writer.finish(&self.schema)?);
         let path = home.index_dir.join(format!("{name}.run"));
-        let run = self.codec.as_ref().map(|codec| Run::write(disk, &path, entries, &[self.target], codec.fingerprint)).transpose()?;
+        let run =
+            self.codec.as_ref().map(|codec| Run::write(disk, &path, entries, &[self.target], codec.fingerprint)).transpose()?;
         crate::metrics::FLUSHED_ROWS.add(u64::from(next));
         Ok(Some(Written { file, run }))
     }

@@ -56,7 +56,8 @@ impl Run {
         let file = disk.open(path, OpenMode::CreateNew).map_err(failed)?;
         file.write_all_at(&bytes, 0).map_err(failed)?;
         drop(bytes);
-        Self::open(disk, path, form)?.ok_or_else(|| Error::corrupt(codes::CORRUPT, format!("the index run {} does not read back", path.display())))
+        Self::open(disk, path, form)?
+            .ok_or_else(|| Error::corrupt(codes::CORRUPT, format!("the index run {} does not read back", path.display())))
     }
 
     /// None when the bytes are not a whole run of this form of keys.
@@ -67,7 +68,11 @@ impl Run {
         let number = |at: usize| map.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
         let (Some(entries), Some(sum), Some(segments)) = (number(8), number(16), number(24)) else { return Ok(None) };
         let size = (entries as u128) * ENTRY as u128 + (segments as u128) * 4 + HEADER as u128;
-        if map.get(..8) != Some(MAGIC.as_slice()) || size != map.len() as u128 || number(32) != Some(form) || xxh3_64(&map[HEADER..]) != sum {
+        if map.get(..8) != Some(MAGIC.as_slice())
+            || size != map.len() as u128
+            || number(32) != Some(form)
+            || xxh3_64(&map[HEADER..]) != sum
+        {
             return Ok(None);
         }
         let entries = entries as usize;

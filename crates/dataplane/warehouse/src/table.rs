@@ -137,16 +137,22 @@ impl Table {
     pub fn set_record(&mut self, record: &Arc<TableRecord>, gone: &mut Vec<Gone>) {
         self.record = record.clone();
         self.touch();
-        if record.live.is_some_and(|live| live.0 <= self.discarded && self.live.as_ref().is_none_or(|l| l.home.generation != live)) {
+        if record
+            .live
+            .is_some_and(|live| live.0 <= self.discarded && self.live.as_ref().is_none_or(|l| l.home.generation != live))
+        {
             let text = format!("generation {} of {} was thrown away at the last start", record.generation, record.name);
             return self.fail(Error::bug(codes::MISFIT, text).hint("RESYNC the table to build it anew"));
+        }
+        if self.broken.is_some() {
+            // A generation that broke while it was filled is not whole: readers keep the one before.
+            return;
         }
         if let Some(live) = record.live
             && self.filling.as_ref().is_some_and(|r| r.home.generation == live)
         {
             gone.extend(self.live.take().map(retire));
             self.live = self.filling.take();
-            self.broken = None;
         } else if record.live.is_some() && self.live.is_none() && record.live == Some(record.generation) {
             // A table without a single row or event.
             self.begin(record.generation, &record.schema, gone);

@@ -205,8 +205,8 @@ impl Warehouse {
                 }
             }
         };
-        let thread = spawn_thread("apply", work)
-            .map_err(|e| Error::retry(codes::IO, "cannot start an applier thread").caused_by(e))?;
+        let thread =
+            spawn_thread("apply", work).map_err(|e| Error::retry(codes::IO, "cannot start an applier thread").caused_by(e))?;
         Ok(Applier { stop, thread })
     }
 }

@@ -54,9 +54,7 @@ def by_deltalake(path, names):
 
 
 def by_duckdb(path, names):
-    cursor = CONNECTION.execute(f"select * from delta_scan('{path}')")
-    heads = [d[0] for d in cursor.description]
-    return [dict(zip(heads, row)) for row in cursor.fetchall()]
+    return CONNECTION.execute(f"select * from delta_scan('{path}')").to_arrow_table().to_pylist()
 
 
 def by_polars(path, names):

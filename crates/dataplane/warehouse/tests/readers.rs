@@ -49,11 +49,14 @@ fn expected(driver: &Driver) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_engines_read_the_same_rows() {
     let Ok(python) = std::env::var("MAINSTEM_TEST_PYTHON") else {
-        eprintln!("SKIPPED: MAINSTEM_TEST_PYTHON names no interpreter with tests/python/requirements.txt; `cargo xtask test` sets it");
+        eprintln!(
+            "SKIPPED: MAINSTEM_TEST_PYTHON names no interpreter with tests/python/requirements.txt; `cargo xtask test` sets it"
+        );
         return;
     };
     let dir = tempfile::tempdir().unwrap();
-    let settings = WarehouseSettings { flush_interval_ms: 3_600_000, row_group_rows: 500, checkpoint_commits: 4, ..Default::default() };
+    let settings =
+        WarehouseSettings { flush_interval_ms: 3_600_000, row_group_rows: 500, checkpoint_commits: 4, ..Default::default() };
     let mut driver = Driver::start(9, dir.path(), settings).await;
     for round in 0..12 {
         for _ in 0..4 {

@@ -6,8 +6,8 @@ use super::load::Replay;
 use crate::codes;
 use crate::files::{arrow_error, io_error, read};
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListBuilder, MapBuilder, MapFieldNames, RecordBatch, StringArray,
-    StringBuilder, StructArray,
+    Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListBuilder, MapBuilder, MapFieldNames, RecordBatch,
+    StringArray, StringBuilder, StructArray,
 };
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, Fields, Int32Type, Int64Type, Schema};
@@ -76,7 +76,8 @@ fn action_fields() -> Vec<(&'static str, Fields)> {
     let text = |name: &str| Field::new(name, DataType::Utf8, true);
     let long = |name: &str| Field::new(name, DataType::Int64, true);
     let int = |name: &str| Field::new(name, DataType::Int32, true);
-    let vector = Fields::from(vec![text("storageType"), text("pathOrInlineDv"), int("offset"), int("sizeInBytes"), long("cardinality")]);
+    let vector =
+        Fields::from(vec![text("storageType"), text("pathOrInlineDv"), int("offset"), int("sizeInBytes"), long("cardinality")]);
     let format = Fields::from(vec![text("provider"), map_field("options")]);
     vec![
         ("txn", Fields::from(vec![text("appId"), long("version"), long("lastUpdated")])),
@@ -105,7 +106,12 @@ fn action_fields() -> Vec<(&'static str, Fields)> {
         ),
         (
             "protocol",
-            Fields::from(vec![int("minReaderVersion"), int("minWriterVersion"), list_field("readerFeatures"), list_field("writerFeatures")]),
+            Fields::from(vec![
+                int("minReaderVersion"),
+                int("minWriterVersion"),
+                list_field("readerFeatures"),
+                list_field("writerFeatures"),
+            ]),
         ),
     ]
 }

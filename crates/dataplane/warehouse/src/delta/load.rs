@@ -86,7 +86,8 @@ impl DeltaTable {
             return Ok(());
         }
         let own = replay.metadata["configuration"][SCHEMA_KEY].as_str().unwrap_or_default();
-        let schema: TableSchema = serde_json::from_str(own).map_err(|e| corrupt(&self.dir, "the table's schema is missing").caused_by(e))?;
+        let schema: TableSchema =
+            serde_json::from_str(own).map_err(|e| corrupt(&self.dir, "the table's schema is missing").caused_by(e))?;
         self.schema = Some(Arc::new(schema));
         let number = |kind: &str| replay.txns.get(&format!("{}{kind}", self.app)).copied();
         let Some(seq) = number("") else { return Err(corrupt(&self.dir, "no commit names a barrier of this table")) };

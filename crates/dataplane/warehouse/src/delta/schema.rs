@@ -15,7 +15,10 @@ pub(super) const SCHEMA_KEY: &str = "mainstem.schema";
 /// Names that Delta takes only with column mapping: Parquet writers once refused these characters, and names compare without case.
 pub(super) fn needs_mapping(schema: &TableSchema) -> bool {
     let mut lower = BTreeSet::new();
-    schema.columns.iter().any(|c| c.name.contains([' ', ',', ';', '{', '}', '(', ')', '\n', '\t', '=']) || !lower.insert(c.name.to_lowercase()))
+    schema
+        .columns
+        .iter()
+        .any(|c| c.name.contains([' ', ',', ';', '{', '}', '(', ')', '\n', '\t', '=']) || !lower.insert(c.name.to_lowercase()))
 }
 
 fn delta_type(kind: &ColumnType) -> String {
@@ -109,9 +112,11 @@ fn stat(value: &dyn Array, column: &Column) -> Option<Value> {
         DataType::Decimal128(precision, _) if *precision <= 15 => {
             number(value.as_primitive::<Decimal128Type>().value_as_string(0))
         }
-        DataType::Date32 => {
-            value.as_primitive::<Date32Type>().value_as_date(0).filter(|_| column.kind == ColumnType::Date).map(|d| d.to_string().into())
-        }
+        DataType::Date32 => value
+            .as_primitive::<Date32Type>()
+            .value_as_date(0)
+            .filter(|_| column.kind == ColumnType::Date)
+            .map(|d| d.to_string().into()),
         DataType::Utf8View => {
             let text = value.as_string_view().value(0);
             (text.len() <= STATS_TEXT_BYTES_MAX).then(|| text.into())

@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use mainstem_log::{Cleanup, EventLog, Fetched, LogTransaction, PartitionAppend, PartitionInfo, Seal, TopicConfig, TopicPartition};
+use mainstem_log::{
+    Cleanup, EventLog, Fetched, LogTransaction, PartitionAppend, PartitionInfo, Seal, TopicConfig, TopicPartition,
+};
 use mainstem_types::Result;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -32,8 +34,7 @@ impl MemoryLog {
         for (at, partition) in self.0.lock().unwrap().iter_mut() {
             if !matches!(at.topic.as_ref(), "_mainstem.tables" | "_mainstem.flushed" | "_schemas") {
                 let floor = partition.floor;
-                let ends: Vec<i64> =
-                    partition.batches.iter().skip(1).map(|(base, _)| *base).chain([partition.end]).collect();
+                let ends: Vec<i64> = partition.batches.iter().skip(1).map(|(base, _)| *base).chain([partition.end]).collect();
                 let mut ends = ends.into_iter();
                 partition.batches.retain(|_| ends.next().unwrap() > floor);
             }

@@ -32,7 +32,8 @@ pub fn schema(name: &str, columns: Vec<Column>, identity: Identity) -> Arc<Table
 pub fn arrow_rows(schema: &TableSchema, rows: &[Row]) -> RecordBatch {
     let columns = (0..schema.columns.len()).map(|at| {
         let ints: Vec<Option<i64>> = rows.iter().map(|r| if let Cell::Int(n) = r[at] { Some(n) } else { None }).collect();
-        let texts: Vec<Option<&str>> = rows.iter().map(|r| if let Cell::Text(t) = &r[at] { Some(t.as_str()) } else { None }).collect();
+        let texts: Vec<Option<&str>> =
+            rows.iter().map(|r| if let Cell::Text(t) = &r[at] { Some(t.as_str()) } else { None }).collect();
         let i64s = || Int64Array::from(ints.clone());
         let array: ArrayRef = match &schema.columns[at].kind {
             ColumnType::Bool => Arc::new(ints.iter().map(|n| n.map(|n| n == 1)).collect::<BooleanArray>()),
@@ -95,7 +96,9 @@ fn project(batch: &RecordBatch, schema: &Arc<Schema>) -> RecordBatch {
 fn print(batch: &RecordBatch, dead: impl Fn(u32) -> bool, out: &mut Vec<String>) {
     let cells: Vec<ArrayRef> = batch.columns().iter().map(|c| arrow::compute::cast(c, &plain(c.data_type())).unwrap()).collect();
     for row in (0..batch.num_rows()).filter(|row| !dead(*row as u32)) {
-        let text = |c: &ArrayRef| if c.is_null(row) { "~".to_string() } else { arrow::util::display::array_value_to_string(c, row).unwrap() };
+        let text = |c: &ArrayRef| {
+            if c.is_null(row) { "~".to_string() } else { arrow::util::display::array_value_to_string(c, row).unwrap() }
+        };
         out.push(cells.iter().map(text).collect::<Vec<_>>().join("|"));
     }
 }
@@ -104,6 +107,7 @@ fn plain(kind: &DataType) -> DataType {
     match kind {
         DataType::Utf8View => DataType::Utf8,
         DataType::BinaryView => DataType::Binary,
+        DataType::Timestamp(unit, _) => DataType::Timestamp(*unit, None),
         other => other.clone(),
     }
 }
