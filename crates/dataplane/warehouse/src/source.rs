@@ -58,6 +58,12 @@ impl SourceSnapshot {
             }
             snapshot.tables.insert(name, view.clone());
         }
+        // An inherited parent's own rows belong to its view as well.
+        for (parent, leaves) in &mut snapshot.parents {
+            if snapshot.tables.contains_key(parent) && !leaves.contains(parent) {
+                leaves.insert(0, parent.clone());
+            }
+        }
     }
 }
 
