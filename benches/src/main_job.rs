@@ -58,7 +58,8 @@ fn disk_limits(report: &mut Report) -> Result<()> {
 
 /// A Postgres with `pgbench -i` of this scale (100,000 accounts each) and a marker table, in database `bench`.
 fn source(scale: u32) -> Result<Postgres> {
-    let postgres = Postgres::start(PostgresOptions::default().set("shared_buffers", "256MB"))?;
+    let options = PostgresOptions { durable: true, ..PostgresOptions::default() };
+    let postgres = Postgres::start(options.set("shared_buffers", "256MB"))?;
     postgres.create_database("bench")?;
     run_program(postgres.tool("pgbench", "bench").args(["-i", "-q", "-s", &scale.to_string()]))?;
     postgres.psql("bench", "CREATE TABLE marker (id int PRIMARY KEY, n bigint); INSERT INTO marker VALUES (1, 0)")?;
