@@ -271,7 +271,7 @@ fn snapshot(dir: &Path, pieces: &Pieces) -> Snapshot {
 
 fn engine(snapshot: Arc<Mutex<Arc<Snapshot>>>, partitions: usize) -> Arc<QueryEngine> {
     let settings = QuerySettings { partitions, batch_rows: 64, ..QuerySettings::default() };
-    let source = Arc::new(move || snapshot.lock().unwrap().clone());
+    let source = Arc::new(move || Ok(snapshot.lock().unwrap().clone()));
     QueryEngine::new(Env::real(), source, Arc::new(Nothing), settings, Arc::new(Nothing)).unwrap()
 }
 
