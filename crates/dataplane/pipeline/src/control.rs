@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Table ids are reserved in blocks, so that making a table does not wait for a commit of its own.
 const ID_BLOCK: u64 = 64;
@@ -80,7 +80,14 @@ struct Running {
     record: SourceRecord,
     shared: Arc<Shared>,
     source: Arc<dyn Source>,
-    runner: Option<(mpsc::Sender<Command>, JoinOnDrop<()>)>,
+    runner: Option<Handle>,
+}
+
+/// A runner at work.
+struct Handle {
+    commands: mpsc::Sender<Command>,
+    stop: watch::Sender<bool>,
+    task: JoinOnDrop<()>,
 }
 
 impl Sources {
@@ -155,7 +162,7 @@ impl Sources {
         source: Arc<dyn Source>,
         shared: Arc<Shared>,
         records: Vec<TableRecord>,
-    ) -> Result<(mpsc::Sender<Command>, JoinOnDrop<()>)> {
+    ) -> Result<Handle> {
         let name = &record.name;
         let tail = self.live.attach(name).await?;
         let visible = self.live.visible(name);
@@ -174,6 +181,7 @@ impl Sources {
             position: last.map(|v| v.position),
         };
         let (send, commands) = mpsc::channel(16);
+        let (stop, stopped) = watch::channel(false);
         let parts = RunnerParts {
             env: self.env.clone(),
             log: self.log.clone(),
@@ -182,11 +190,12 @@ impl Sources {
             ids: self.ids.clone(),
             records,
             commands,
+            stop: stopped,
             ingest,
             decoder: Decoder::new(self.schemas.clone()),
         };
         let runner = Runner::new(parts).await?;
-        Ok((send, mainstem_env::spawn("source", runner.run())))
+        Ok(Handle { commands: send, stop, task: mainstem_env::spawn("source", runner.run()) })
     }
 
     /// The last records of a source's tables.
@@ -253,12 +262,21 @@ impl Sources {
         let mut record = self.look(name, |r| r.record.clone())?;
         change(&mut record);
         self.save(&record).await?;
-        self.running.lock().remove(&record.name);
+        self.stop_runner(&record.name).await;
         self.start(record).await
     }
 
+    /// Ends a source's runner between two appends, so that the next one goes on exactly where it stopped.
+    async fn stop_runner(&self, name: &SourceName) {
+        let handle = self.running.lock().get_mut(name).and_then(|r| r.runner.take());
+        if let Some(Handle { stop, task, .. }) = handle {
+            stop.send_replace(true);
+            let _ = task.join().await; // None: it panicked, and is gone as well
+        }
+    }
+
     async fn ask<T>(&self, name: &str, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<oneshot::Receiver<T>> {
-        let sender = self.look(name, |r| r.runner.as_ref().map(|(sender, _)| sender.clone()))?;
+        let sender = self.look(name, |r| r.runner.as_ref().map(|h| h.commands.clone()))?;
         let sender = sender.ok_or_else(|| paused(name))?;
         let (answer, receiver) = oneshot::channel();
         sender.send(command(answer)).await.map_err(|_| stopped(name))?;
@@ -398,15 +416,17 @@ impl SourceControl for Sources {
             return Err(Error::fix(codes::HAS_TABLES, format!("source `{name}` feeds {} table(s)", tables.len()))
                 .hint(format!("DROP SOURCE {name} KEEP DATA leaves them readable; DROP SOURCE {name} CASCADE removes them")));
         }
+        self.stop_runner(&record.name).await;
+        // Taking the applier over makes it finish what is on its way: the last barrier written is then the visible one.
+        drop(self.live.attach(&record.name).await);
         let seq = self.live.visible(&record.name).borrow().as_ref().map_or(0, |v| v.seq);
         let gone = self.running.lock().remove(&record.name);
         let mut notices = Vec::new();
-        if let Some(Running { source, runner, .. }) = gone {
-            drop(runner);
-            if let Err(error) = source.remove().await {
-                notices.push(format!("the source could not be cleaned: {}", error.message()));
-                notices.extend(error.hint_text().map(|left| format!("left to run there: {left}")));
-            }
+        if let Some(Running { source, .. }) = gone
+            && let Err(error) = source.remove().await
+        {
+            notices.push(format!("the source could not be cleaned: {}", error.message()));
+            notices.extend(error.hint_text().map(|left| format!("left to run there: {left}")));
         }
         let ended = SourceRecord { dropped_at_seq: Some(seq), ..record.clone() };
         self.save(&ended).await?;

@@ -322,6 +322,7 @@ impl Relation {
             (b'p', _) => Some("a partitioned table: its partitions are captured, and it is a view over them"),
             (_, b'u') => Some("unlogged: the log has no changes of it"),
             (_, b't') => Some("temporary"),
+            _ if self.columns.is_empty() => Some("it has no column that the log carries"),
             _ => None,
         }
     }

@@ -20,6 +20,7 @@ use mainstem_types::{Error, Position, Result, UpstreamId};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Shared by the source, its stream and its copies.
 pub struct Inner {
@@ -30,6 +31,8 @@ pub struct Inner {
     /// The session for catalog queries; connected on demand.
     control: tokio::sync::Mutex<Option<Session>>,
     cluster: Mutex<Option<Cluster>>,
+    /// The slot cannot be read on, whatever its status says (a publication was missing for a while): `prepare` makes it anew.
+    pub unreadable: AtomicBool,
 }
 
 /// What identifies the server, read once per process.
@@ -53,6 +56,7 @@ impl PostgresSource {
             feedback: Arc::default(),
             control: tokio::sync::Mutex::default(),
             cluster: Mutex::default(),
+            unreadable: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -79,6 +83,14 @@ impl Inner {
             *control = Some(self.settings.target.connect(&self.env, false).await?);
         }
         control.as_mut().ok_or_else(|| Error::retry(codes::UNREACHABLE, "no session"))
+    }
+
+    /// Passes a result on, and notes when the slot turned out to be unreadable.
+    pub fn noted<T>(&self, result: Result<T>) -> Result<T> {
+        if result.as_ref().is_err_and(|e| e.code() == codes::SLOT_LOST) {
+            self.unreadable.store(true, Ordering::Release);
+        }
+        result
     }
 
     pub async fn relations(&self, only: Option<u32>) -> Result<BTreeMap<u32, Relation>> {
@@ -171,6 +183,10 @@ impl Source for PostgresSource {
     async fn discover(&self) -> Result<Vec<FoundTable>> {
         let relations = self.inner.relations(None).await?;
         let captured = prepare::align_publications(&self.inner, &relations).await?;
+        if let Some(publication) = &captured.made {
+            // Changes that passed while it was gone are in no stream.
+            return self.inner.noted(Err(Error::retry(codes::SLOT_LOST, format!("publication {publication} was dropped"))));
+        }
         Ok(relations.values().map(|r| self.found(r, &relations, &captured)).collect())
     }
 
@@ -186,11 +202,11 @@ impl Source for PostgresSource {
         let spool = Spool::open(disk, directory)?;
         inner.feedback.reset(place.lsn);
         let decoder = Decoder::new(inner.registry.clone(), place, near, spool);
-        let bulk = Bulk::start(inner.clone(), place.lsn).await?;
+        let bulk = inner.noted(Bulk::start(inner.clone(), place.lsn).await)?;
         let streaming = bulk.is_none();
         let mut stream = Stream::new(inner.clone(), decoder, inner.feedback.clone(), bulk);
         if streaming {
-            stream.connect().await?;
+            inner.noted(stream.connect().await)?;
         }
         Ok(Box::new(stream))
     }

@@ -138,11 +138,12 @@ impl ChangeStream for Stream {
             } else if self.decoder.is_replaying() {
                 self.decoder.replay()?;
             } else {
-                match &self.feed {
-                    Feed::Live { .. } => self.live().await?,
-                    Feed::Bulk(_) => self.bulk().await?,
-                    Feed::Connect => self.connect().await?,
-                }
+                let read = match &self.feed {
+                    Feed::Live { .. } => self.live().await,
+                    Feed::Bulk(_) => self.bulk().await,
+                    Feed::Connect => self.connect().await,
+                };
+                self.source.noted(read)?;
             }
         }
     }

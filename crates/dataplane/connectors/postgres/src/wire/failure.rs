@@ -42,6 +42,8 @@ impl ServerError {
             // Opening the stream again runs `prepare`, which finds the loss and rebuilds.
             "58P01" => (Retry, codes::SLOT_LOST),
             "55000" if self.message.contains("slot") => (Retry, codes::SLOT_LOST),
+            // A publication that the slot's reading did not find at that time: never heals by itself.
+            "42704" if self.message.starts_with("publication ") => (Retry, codes::SLOT_LOST),
             "42P01" => (FixInput, codes::NO_TABLE),
             _ if ["08", "53", "57", "40"].iter().any(|class| state.starts_with(class)) => (Retry, codes::UNREACHABLE),
             "55P03" => (Retry, codes::STATEMENT),
