@@ -7,6 +7,7 @@
 mod bad_input;
 mod ddl;
 mod hostile;
+mod decode;
 mod idle;
 mod kill;
 mod large_tx;

@@ -412,11 +412,17 @@ impl SourceControl for Sources {
             Err(error) => return Err(error),
         };
         let tables = self.table_records(&record.name).await?;
-        if mode == DropMode::Restrict && !tables.is_empty() {
-            return Err(Error::fix(codes::HAS_TABLES, format!("source `{name}` feeds {} table(s)", tables.len()))
+        // A source that was just created has not looked for its tables yet: it counts as one that has some.
+        let unseen = self.look(name, |r| r.runner.is_some() && r.shared.with(|f| f.head.is_none()))?;
+        if mode == DropMode::Restrict && (unseen || !tables.is_empty()) {
+            let fed = if unseen { "its tables".to_string() } else { format!("{} table(s)", tables.len()) };
+            return Err(Error::fix(codes::HAS_TABLES, format!("source `{name}` feeds {fed}"))
                 .hint(format!("DROP SOURCE {name} KEEP DATA leaves them readable; DROP SOURCE {name} CASCADE removes them")));
         }
+        // Refused while nothing is touched yet, when the end could not be made durable (a full disk).
+        self.save(&record).await?;
         self.stop_runner(&record.name).await;
+        let tables = self.table_records(&record.name).await?;
         // Taking the applier over makes it finish what is on its way: the last barrier written is then the visible one.
         drop(self.live.attach(&record.name).await);
         let seq = self.live.visible(&record.name).borrow().as_ref().map_or(0, |v| v.seq);
@@ -430,6 +436,7 @@ impl SourceControl for Sources {
         }
         let ended = SourceRecord { dropped_at_seq: Some(seq), ..record.clone() };
         self.save(&ended).await?;
+        self.forget_staging(&tables).await?;
         if mode == DropMode::Cascade {
             self.forget(&record.name, tables).await?;
         }
@@ -468,6 +475,16 @@ impl SourceControl for Sources {
 }
 
 impl Sources {
+    /// Copies that the drop cut off leave their staging topics behind.
+    async fn forget_staging(&self, tables: &[TableRecord]) -> Result<()> {
+        let prefixes: Vec<_> = tables.iter().map(|t| format!("_mainstem.staging.{}.", t.table)).collect();
+        let topics: BTreeSet<_> = self.log.partitions().into_iter().map(|p| p.at.topic).collect();
+        for topic in topics.into_iter().filter(|t| prefixes.iter().any(|p| t.starts_with(p))) {
+            self.log.delete_topic(&topic).await?;
+        }
+        Ok(())
+    }
+
     async fn forget(&self, name: &SourceName, tables: Vec<TableRecord>) -> Result<()> {
         self.live.forget(name, true).await?;
         let gone: Vec<_> = tables.into_iter().map(|t| TableRecord { state: TableState::Dropped, ..t }).collect();
