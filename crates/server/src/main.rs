@@ -1,2 +1,221 @@
-//! The mainstem binary.
-fn main() {}
+//! The mainstem binary: command line, start, stop. No logic of its own.
+
+mod codes;
+mod config;
+mod data_dir;
+mod facts;
+mod logging;
+mod offline;
+mod registry;
+mod users;
+mod wiring;
+
+use clap::{Args, Parser, Subcommand};
+use config::{Config, Layers, Loaded};
+use mainstem_env::Env;
+use mainstem_types::sources::{CreateSource, SourceControl};
+use mainstem_types::{Error, Result};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use wiring::Server;
+
+#[derive(Parser)]
+#[command(name = "mainstem", version, about = "Production tables in SQL, live.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the server.
+    Start(Start),
+    /// Look at a database before capturing it: what is missing, and the statement that mends it.
+    Check {
+        /// postgres://user:password@host:port/database; or the name of an environment variable that holds it, as `env:NAME`.
+        url: String,
+    },
+    /// Look into the log of a stopped server.
+    Topic {
+        #[command(subcommand)]
+        command: Topic,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Read everything in a stopped server's data directory and compare checksums.
+    Verify {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Print the version.
+    Version,
+}
+
+#[derive(Subcommand)]
+enum Topic {
+    List,
+    Describe { topic: String },
+    Read { topic: String },
+}
+
+#[derive(Args)]
+struct Place {
+    /// Data directory.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Configuration file; `mainstem.toml` in the current directory when there is one.
+    #[arg(long, env = "MAINSTEM_CONFIG")]
+    config: Option<PathBuf>,
+    /// Any other option, e.g. `--set warehouse.flush_interval_ms=10000`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Args)]
+struct Start {
+    #[command(flatten)]
+    place: Place,
+    /// A source to create when it is not there: NAME=URL, or NAME alone to read the URL from MAINSTEM_SOURCE_<NAME> (a URL on the
+    /// command line shows in `ps`).
+    #[arg(long = "source", value_name = "NAME[=URL]")]
+    sources: Vec<String>,
+    #[arg(long, value_name = "ADDR")]
+    pg_listen: Option<String>,
+    #[arg(long, value_name = "ADDR")]
+    http_listen: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(cli.command)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error[{}]: {}", error.code().id, error.message());
+            let chain = error.chain();
+            if let Some((_, causes)) = chain.split_once(error.message()).filter(|(_, causes)| !causes.is_empty()) {
+                eprintln!("cause{causes}");
+            }
+            if let Some(hint) = error.hint_text() {
+                eprintln!("hint: {hint}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<ExitCode> {
+    let env = Env::real();
+    match command {
+        Command::Version => println!("mainstem {}", env!("CARGO_PKG_VERSION")),
+        Command::Start(start) => serve(env, start).await?,
+        Command::Check { url } => return offline::check(env, &url).await,
+        Command::Topic { command, place } => {
+            let config = configure(&env, &place, Vec::new())?.config;
+            match command {
+                Topic::List => offline::list(env, &config)?,
+                Topic::Describe { topic } => offline::describe(env, &config, &topic)?,
+                Topic::Read { topic } => offline::read(env, &config, &topic).await?,
+            }
+        }
+        Command::Verify { place } => {
+            let config = configure(&env, &place, Vec::new())?.config;
+            return offline::verify(env, &config).await;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn configure(env: &Env, place: &Place, mut flags: Vec<(String, String)>) -> Result<Loaded> {
+    let bad_set = |text: &str| Error::fix(codes::BAD_VALUE, format!("--set takes KEY=VALUE, not `{text}`"));
+    for text in &place.set {
+        let (key, value) = text.split_once('=').ok_or_else(|| bad_set(text))?;
+        flags.push((key.to_string(), value.to_string()));
+    }
+    flags.extend(place.data.iter().map(|data| ("data".to_string(), data.display().to_string())));
+    let usual = Path::new("mainstem.toml");
+    let file = place.config.as_deref().or_else(|| env.disk.exists(usual).then_some(usual));
+    let file = file.map(|path| read_file(env, path)).transpose()?;
+    let environment = std::env::vars().filter(|(name, _)| name.starts_with("MAINSTEM_")).collect();
+    Config::load(Layers { file, environment, flags })
+}
+
+fn read_file(env: &Env, path: &Path) -> Result<(String, String)> {
+    let name = path.display().to_string();
+    let bytes = env
+        .disk
+        .read(path)
+        .map_err(|e| Error::fix(codes::FILE_UNREADABLE, format!("cannot read the configuration file {name}")).caused_by(e))?;
+    Ok((name, String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+async fn serve(env: Env, start: Start) -> Result<()> {
+    let mut flags = Vec::new();
+    flags.extend(start.pg_listen.map(|listen| ("pg_listen".to_string(), listen)));
+    flags.extend(start.http_listen.map(|listen| ("http_listen".to_string(), listen)));
+    let loaded = configure(&env, &start.place, flags)?;
+    logging::start(&loaded.config);
+    loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let wanted = start.sources.iter().map(|text| wanted_source(text)).collect::<Result<Vec<_>>>()?;
+    let data = loaded.config.data.display().to_string();
+    let variable = |name: &str| std::env::var(name).ok();
+    let server = Server::start(env, loaded, variable("MAINSTEM_ADMIN_PASSWORD"), variable("MAINSTEM_SECRET_KEY")).await?;
+    for request in wanted {
+        for notice in server.sources.create(request).await? {
+            tracing::info!("{notice}");
+        }
+    }
+    banner(&server, &data);
+    stop_signal().await;
+    tracing::info!("stopping");
+    server.stop().await
+}
+
+fn wanted_source(text: &str) -> Result<CreateSource> {
+    let (name, url) = match text.split_once('=') {
+        Some((name, url)) => (name.to_string(), url.to_string()),
+        None => {
+            let variable = format!("MAINSTEM_SOURCE_{}", text.to_uppercase());
+            let missing = || {
+                Error::fix(codes::NO_SOURCE_URL, format!("--source {text} has no URL"))
+                    .hint(format!("write --source {text}=postgres://..., or set {variable}"))
+            };
+            (text.to_string(), std::env::var(&variable).map_err(|_| missing())?)
+        }
+    };
+    Ok(CreateSource { name, if_not_exists: true, url, options: BTreeMap::new() })
+}
+
+fn banner(server: &Server, data: &str) {
+    println!("mainstem {} is ready (data: {data})", env!("CARGO_PKG_VERSION"));
+    if let Some(address) = server.pg {
+        println!("  SQL    psql postgresql://admin@{address}/main");
+    }
+    if let Some(address) = server.http {
+        println!("  HTTP   http://{address}/readyz  http://{address}/metrics");
+    }
+    if let Some(password) = &server.made_password {
+        println!("  admin's password, shown only now: {password}");
+    }
+    if server.sources.sources().is_empty() {
+        println!("next: CREATE SOURCE shop FROM 'postgres://user:password@host:5432/database';");
+    }
+}
+
+/// SIGTERM or SIGINT.
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        }
+        _ => std::future::pending().await,
+    }
+}

@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use mainstem_env::Env;
 use mainstem_types::{ChangeBatch, Position, Result, SourceName, TableName, TableSchema, UpstreamId};
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub struct SourceSettings {
     /// Names of remote objects (slots, publications) that this data directory recorded making: only those may be used or dropped
     /// without having been named by the user (decision 4).
     pub owned: BTreeSet<String>,
+    /// Directory for large transactions that are still open in the source; thrown away at start. None keeps them in memory.
+    pub spool_dir: Option<PathBuf>,
 }
 
 /// One finding of the pre-flight.

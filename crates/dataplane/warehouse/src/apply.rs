@@ -161,7 +161,15 @@ impl Rows {
             self.next_segment - 1
         });
         let base = self.segments.get(&segment).map_or(0, |s| s.rows);
-        Landing { segment, base, next: base, dead: RoaringBitmap::new(), fills: Vec::new(), killed: 0, doubles: KeyMap::default() }
+        Landing {
+            segment,
+            base,
+            next: base,
+            dead: RoaringBitmap::new(),
+            fills: Vec::new(),
+            killed: 0,
+            doubles: KeyMap::default(),
+        }
     }
 
     fn apply_event(&mut self, work: &Work<'_>, event: usize, landing: &mut Landing) {

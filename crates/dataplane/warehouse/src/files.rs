@@ -129,7 +129,8 @@ impl FileWriter {
         self.writer.into_inner().map_err(file_error(&self.path, "write"))?.flush().map_err(io_error(&self.path, "write"))?;
         self.file.sync().map_err(io_error(&self.path, "sync"))?;
         let bytes = self.file.len().map_err(io_error(&self.path, "read"))?;
-        let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new()).map_err(file_error(&self.path, "read"))?;
+        let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())
+            .map_err(file_error(&self.path, "read"))?;
         let ranges = Arc::new(ranges(&metadata, schema));
         Ok(DataFile { path: self.path, name: self.name, bytes, rows: self.rows, ranges })
     }
@@ -164,9 +165,11 @@ pub(crate) fn load(disk: &dyn Disk, dir: &Path, name: &str, schema: &TableSchema
 pub(crate) fn read(disk: &dyn Disk, path: &Path, columns: &[&str], rows: Option<&[u32]>) -> Result<ParquetRecordBatchReader> {
     let (bytes, metadata) = open_file(disk, path)?;
     let total = metadata.metadata().file_metadata().num_rows() as usize;
-    let roots = metadata.schema().fields().iter().enumerate().filter(|(_, f)| columns.contains(&f.name().as_str())).map(|(at, _)| at);
+    let roots =
+        metadata.schema().fields().iter().enumerate().filter(|(_, f)| columns.contains(&f.name().as_str())).map(|(at, _)| at);
     let mask = ProjectionMask::roots(metadata.parquet_schema(), roots.collect::<Vec<_>>());
-    let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata).with_projection(mask).with_batch_size(16 * 1024);
+    let mut builder =
+        ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata).with_projection(mask).with_batch_size(16 * 1024);
     if let Some(rows) = rows {
         let mut selectors = Vec::with_capacity(rows.len() * 2 + 1);
         let mut at = 0;

@@ -7,8 +7,8 @@ use crate::codes;
 use arrow::array::{Array, AsArray, BinaryArray, BinaryViewArray, BooleanArray, RecordBatch, StringArray, StringViewArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, Time64MicrosecondType, TimeUnit,
-    TimestampMicrosecondType,
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, Time64MicrosecondType,
+    TimeUnit, TimestampMicrosecondType,
 };
 use mainstem_types::{ColumnType, Error, Identity, Result, TableSchema};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
@@ -87,7 +87,9 @@ fn key_column(array: &dyn Array) -> Result<KeyColumn<'_>> {
         DataType::Date32 => (Cells::I32(array.as_primitive::<Date32Type>().values()), 4),
         DataType::Int64 => (Cells::I64(array.as_primitive::<Int64Type>().values()), 8),
         DataType::Time64(TimeUnit::Microsecond) => (Cells::I64(array.as_primitive::<Time64MicrosecondType>().values()), 8),
-        DataType::Timestamp(TimeUnit::Microsecond, _) => (Cells::I64(array.as_primitive::<TimestampMicrosecondType>().values()), 8),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            (Cells::I64(array.as_primitive::<TimestampMicrosecondType>().values()), 8)
+        }
         DataType::Decimal128(_, _) => (Cells::I128(array.as_primitive::<Decimal128Type>().values()), 0),
         DataType::Float32 => (Cells::F32(array.as_primitive::<Float32Type>().values()), 0),
         DataType::Float64 => (Cells::F64(array.as_primitive::<Float64Type>().values()), 0),

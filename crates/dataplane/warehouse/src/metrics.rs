@@ -4,14 +4,10 @@ use mainstem_types::metrics::{Counter, Gauge, Metric};
 
 pub static APPLIED_ROWS: Counter =
     Counter::new("mainstem_warehouse_applied_rows_total", "How many change events were applied to live tables?");
-pub static MISSED_ROWS: Counter = Counter::new(
-    "mainstem_warehouse_missed_rows_total",
-    "How many updates and deletes named a row that the table did not have?",
-);
-pub static REPLACED_ROWS: Counter = Counter::new(
-    "mainstem_warehouse_replaced_rows_total",
-    "How many inserts found a live row with their key and replaced it?",
-);
+pub static MISSED_ROWS: Counter =
+    Counter::new("mainstem_warehouse_missed_rows_total", "How many updates and deletes named a row that the table did not have?");
+pub static REPLACED_ROWS: Counter =
+    Counter::new("mainstem_warehouse_replaced_rows_total", "How many inserts found a live row with their key and replaced it?");
 pub static HOT_BYTES: Gauge = Gauge::new("mainstem_warehouse_hot_bytes", "How much memory do rows not yet in files take?");
 pub static FLUSHES: Counter = Counter::new("mainstem_warehouse_flushes_total", "How many Delta commits were made?");
 pub static FLUSH_FAILURES: Counter =
@@ -26,16 +22,16 @@ pub static RUNS_REBUILT: Counter = Counter::new(
 );
 
 static ALL: &[&dyn Metric] = &[
-        &APPLIED_ROWS,
-        &MISSED_ROWS,
-        &REPLACED_ROWS,
-        &HOT_BYTES,
-        &FLUSHES,
-        &FLUSH_FAILURES,
-        &FLUSHED_ROWS,
-        &REPLAYED_ROWS,
-        &RUNS_REBUILT,
-    ];
+    &APPLIED_ROWS,
+    &MISSED_ROWS,
+    &REPLACED_ROWS,
+    &HOT_BYTES,
+    &FLUSHES,
+    &FLUSH_FAILURES,
+    &FLUSHED_ROWS,
+    &REPLAYED_ROWS,
+    &RUNS_REBUILT,
+];
 
 /// All of them, for `/metrics`.
 pub fn all() -> &'static [&'static dyn Metric] {

@@ -145,7 +145,9 @@ impl Rows {
             return Ok(());
         }
         let retyped = |c: &&mainstem_types::Column| {
-            self.schema.index_of(c.id).is_some_and(|at| self.schema.columns[at].kind != c.kind || self.schema.columns[at].name != c.name)
+            self.schema
+                .index_of(c.id)
+                .is_some_and(|at| self.schema.columns[at].kind != c.kind || self.schema.columns[at].name != c.name)
         };
         let rekeyed = self.identity_ids() != identity_ids(schema) || schema.identity != self.schema.identity;
         if let Some(column) = schema.columns.iter().find(retyped) {

@@ -54,7 +54,8 @@ impl Run {
         let file = disk.open(path, OpenMode::CreateNew).map_err(failed)?;
         file.write_all_at(&bytes, 0).map_err(failed)?;
         drop(bytes);
-        Self::open(disk, path)?.ok_or_else(|| Error::corrupt(codes::CORRUPT, format!("the index run {} does not read back", path.display())))
+        Self::open(disk, path)?
+            .ok_or_else(|| Error::corrupt(codes::CORRUPT, format!("the index run {} does not read back", path.display())))
     }
 
     /// None when the bytes are not a whole run.

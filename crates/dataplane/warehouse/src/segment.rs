@@ -122,7 +122,8 @@ impl Piece {
             true => Ok(column.clone()),
             false => cast(column, field.data_type()),
         };
-        let columns = self.rows.columns().iter().zip(views.fields()).map(shown).collect::<Result<Vec<_>, _>>().map_err(arrow_error)?;
+        let columns =
+            self.rows.columns().iter().zip(views.fields()).map(shown).collect::<Result<Vec<_>, _>>().map_err(arrow_error)?;
         let view = RecordBatch::try_new(views.clone(), columns).map_err(arrow_error)?;
         Ok(self.views.get_or_init(|| view).clone())
     }

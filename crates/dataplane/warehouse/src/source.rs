@@ -62,7 +62,16 @@ impl SourceSnapshot {
 
 impl SourceState {
     pub fn new(ground: Ground) -> Self {
-        Self { ground, tables: BTreeMap::new(), seq: 0, topics: BTreeMap::new(), gone: Vec::new(), halted: false, hot_bytes: 0, shown: None }
+        Self {
+            ground,
+            tables: BTreeMap::new(),
+            seq: 0,
+            topics: BTreeMap::new(),
+            gone: Vec::new(),
+            halted: false,
+            hot_bytes: 0,
+            shown: None,
+        }
     }
 
     fn show(&mut self) -> Result<Arc<SourceSnapshot>> {
@@ -159,7 +168,12 @@ impl Source {
     }
 
     /// Applies a group and makes it visible. `read` gives the batches of a group that is too large for memory, one after another.
-    pub fn apply(&self, group: &mut Group, read: &mut dyn FnMut(&mut SourceState, &Barrier) -> Result<()>, now_us: i64) -> Result<()> {
+    pub fn apply(
+        &self,
+        group: &mut Group,
+        read: &mut dyn FnMut(&mut SourceState, &Barrier) -> Result<()>,
+        now_us: i64,
+    ) -> Result<()> {
         let rows: Option<usize> = group.batches.as_ref().map(|batches| batches.iter().map(|b| b.changes.len()).sum());
         let large = rows.is_none_or(|rows| rows > QUICK_ROWS);
         let mut state = self.state.lock();
@@ -196,8 +210,7 @@ impl Source {
                 0 => visible.as_ref().map_or(0, |v| v.commit_time_us),
                 time => time,
             };
-            *visible =
-                Some(Visible { seq: barrier.seq, position: barrier.position.clone(), commit_time_us, at_us: now_us });
+            *visible = Some(Visible { seq: barrier.seq, position: barrier.position.clone(), commit_time_us, at_us: now_us });
         });
     }
 

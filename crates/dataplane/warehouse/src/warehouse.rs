@@ -46,14 +46,7 @@ impl Warehouse {
     ) -> Result<Arc<Self>> {
         let ground = Ground { env, settings: Arc::new(settings), dir: dir.to_path_buf(), seed: 0 };
         let (stop, _) = watch::channel(false);
-        Ok(Arc::new(Self {
-            ground,
-            log,
-            schemas,
-            sources: RwLock::default(),
-            appliers: Mutex::default(),
-            stop,
-        }))
+        Ok(Arc::new(Self { ground, log, schemas, sources: RwLock::default(), appliers: Mutex::default(), stop }))
     }
 
     /// What a query sees from now on: every source at its last barrier. Costs what changed since the last call.
@@ -82,7 +75,8 @@ impl Warehouse {
     fn run_applier(&self, source: Arc<Source>, mut groups: Receiver) -> Result<Applier> {
         let (stop, mut stopped) = watch::channel(false);
         let runtime = tokio::runtime::Handle::current();
-        let reader = crate::replay::GroupReader { log: self.log.clone(), schemas: self.schemas.clone(), runtime: runtime.clone() };
+        let reader =
+            crate::replay::GroupReader { log: self.log.clone(), schemas: self.schemas.clone(), runtime: runtime.clone() };
         let clock = self.ground.env.clock.clone();
         let work = move || {
             loop {
@@ -101,8 +95,8 @@ impl Warehouse {
                 }
             }
         };
-        let thread = spawn_thread("apply", work)
-            .map_err(|e| Error::retry(codes::IO, "cannot start an applier thread").caused_by(e))?;
+        let thread =
+            spawn_thread("apply", work).map_err(|e| Error::retry(codes::IO, "cannot start an applier thread").caused_by(e))?;
         Ok(Applier { stop, thread })
     }
 }

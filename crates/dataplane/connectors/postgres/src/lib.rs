@@ -1,1 +1,53 @@
 //! PostgreSQL: logical replication into change batches, and a copy beside it.
+//!
+//! `wire` speaks to the server; `catalog` and `registry` know its tables; `value`, `rows`, `pgoutput` and `decoder` turn text into
+//! Arrow; `stream`, `bulk` and `copy` are the ways to read; `prepare` and `preflight` see to the server's side.
+
+mod bulk;
+mod catalog;
+pub mod codes;
+mod copy;
+mod decoder;
+mod feedback;
+pub mod metrics;
+mod pgoutput;
+mod position;
+mod preflight;
+mod prepare;
+mod registry;
+mod rows;
+mod settings;
+mod source;
+mod spool;
+mod stream;
+mod value;
+mod wire;
+
+use async_trait::async_trait;
+use mainstem_connector::{Connector, Source, SourceSettings, Spec};
+use mainstem_env::Env;
+use mainstem_types::Result;
+use std::sync::Arc;
+
+/// What the server's registry lists.
+pub fn connector() -> Arc<dyn Connector> {
+    Arc::new(Postgres)
+}
+
+struct Postgres;
+
+#[async_trait]
+impl Connector for Postgres {
+    fn spec(&self) -> &'static Spec {
+        &settings::SPEC
+    }
+
+    fn accepts(&self, url: &str) -> bool {
+        settings::SPEC.schemes.iter().any(|scheme| url.strip_prefix(scheme).is_some_and(|rest| rest.starts_with("://")))
+    }
+
+    fn open(&self, env: Env, settings: SourceSettings) -> Result<Arc<dyn Source>> {
+        let settings = settings::Settings::parse(&settings)?;
+        Ok(Arc::new(source::PostgresSource::new(env, settings)))
+    }
+}

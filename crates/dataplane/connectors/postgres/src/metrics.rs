@@ -1,0 +1,22 @@
+//! What this connector counts.
+
+use mainstem_types::metrics::{Counter, Metric};
+
+
+pub static ROWS_STREAMED: Counter =
+    Counter::new("mainstem_postgres_rows_streamed_total", "How many row changes were decoded from the log of databases?");
+pub static ROWS_COPIED: Counter = Counter::new("mainstem_postgres_rows_copied_total", "How many rows were read by table copies?");
+pub static BYTES_READ: Counter = Counter::new("mainstem_postgres_read_bytes_total", "How many bytes came from databases?");
+pub static STREAMED_BLOCKS: Counter =
+    Counter::new("mainstem_postgres_stream_blocks_total", "How many blocks of transactions in progress were received?");
+pub static SPOOLED_BYTES: Counter =
+    Counter::new("mainstem_postgres_spooled_bytes_total", "How many bytes of transactions in progress went to the spool?");
+pub static BULK_CHUNKS: Counter =
+    Counter::new("mainstem_postgres_bulk_chunks_total", "How many chunks were read in bulk while catching up?");
+pub static BULK_MESSAGES: Counter =
+    Counter::new("mainstem_postgres_bulk_messages_total", "How many messages were read in bulk while catching up?");
+
+pub fn all() -> &'static [&'static dyn Metric] {
+    static ALL: &[&dyn Metric] = &[&ROWS_STREAMED, &ROWS_COPIED, &BYTES_READ, &STREAMED_BLOCKS, &SPOOLED_BYTES, &BULK_CHUNKS, &BULK_MESSAGES];
+    ALL
+}

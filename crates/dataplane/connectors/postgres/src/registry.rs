@@ -1,0 +1,144 @@
+//! What we know of the tables' shapes, now and before, so that a Relation message (which has names and types, but no column ids) finds
+//! the columns it means (decision 17), and which tables' rows stopped.
+
+use crate::catalog::{self, Relation};
+use crate::pgoutput;
+use mainstem_types::{ColumnId, Identity, TableSchema};
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Shapes remembered per table: enough for a stream that lags behind a burst of DDL.
+const SHAPES_MAX: usize = 16;
+
+#[derive(Clone, Debug)]
+struct Shape {
+    schema: Arc<TableSchema>,
+    /// Name, type and modifier of each column, as a Relation message tells them.
+    columns: Vec<(String, u32, i32)>,
+}
+
+#[derive(Default)]
+pub struct Registry {
+    shapes: Mutex<HashMap<u32, Vec<Shape>>>,
+    stopped: Mutex<HashSet<u32>>,
+    /// How many are stopped: rows of a healthy source pay for one load, not for a lock.
+    stopped_count: AtomicUsize,
+    /// Mismatches reported, so that a reconnect does not ask for a copy again that was made since.
+    reported: Mutex<HashMap<u32, (Vec<(String, u32, i32)>, Vec<(String, u32, i32)>)>>,
+}
+
+fn columns_of(relation: &Relation) -> Vec<(String, u32, i32)> {
+    relation.columns.iter().map(|c| (c.column.name.to_string(), c.type_oid, c.type_modifier)).collect()
+}
+
+fn columns_said(relation: &pgoutput::Relation) -> Vec<(String, u32, i32)> {
+    relation.columns.iter().map(|c| (c.name.clone(), c.type_oid, c.type_modifier)).collect()
+}
+
+/// What a Relation message turned out to be.
+pub enum Match {
+    Schema(Arc<TableSchema>),
+    /// The rows that follow cannot be understood; `new` when this was not yet reported.
+    Stale { new: bool, reason: String },
+}
+
+impl Registry {
+    /// The schema of a relation as the catalog shows it; the same Arc as long as nothing changes.
+    pub fn intern(&self, relation: &Relation) -> Arc<TableSchema> {
+        self.keep(relation.oid, relation.schema(0), columns_of(relation))
+    }
+
+    fn keep(&self, oid: u32, schema: TableSchema, columns: Vec<(String, u32, i32)>) -> Arc<TableSchema> {
+        let mut shapes = self.shapes.lock();
+        let known = shapes.entry(oid).or_default();
+        let same = |shape: &&Shape| catalog_equal(&shape.schema, &schema) && shape.columns == columns;
+        if let Some(shape) = known.iter().find(same) {
+            return shape.schema.clone();
+        }
+        let version = known.iter().map(|s| s.schema.version + 1).max().unwrap_or(0);
+        let schema = catalog::versioned(schema, version);
+        known.push(Shape { schema: schema.clone(), columns });
+        if known.len() > SHAPES_MAX {
+            known.remove(0);
+        }
+        schema
+    }
+
+    /// Finds the columns that a Relation message means: in the catalog as it is now, in a shape seen before, or, when columns were
+    /// only added since, in the front part of the catalog's.
+    pub fn resolve(&self, said: &pgoutput::Relation, now: Option<&Relation>) -> Match {
+        let wanted = columns_said(said);
+        if let Some(now) = now {
+            let have = columns_of(now);
+            if have == wanted {
+                return Match::Schema(self.fit(said, now.schema(0), wanted));
+            }
+            if have.len() > wanted.len() && have[..wanted.len()] == wanted && only_added(now, wanted.len()) {
+                let mut schema = now.schema(0);
+                schema.columns.truncate(wanted.len());
+                return Match::Schema(self.fit(said, schema, wanted));
+            }
+        }
+        let before = self.shapes.lock().get(&said.oid).and_then(|known| known.iter().rev().find(|s| s.columns == wanted).cloned());
+        if let Some(shape) = before {
+            return Match::Schema(self.fit(said, (*shape.schema).clone(), wanted));
+        }
+        let have = now.map(columns_of).unwrap_or_default();
+        let new = self.reported.lock().insert(said.oid, (wanted.clone(), have.clone())) != Some((wanted, have));
+        let reason = format!("the columns of {}.{} changed in a way that the log does not tell", said.schema, said.name);
+        Match::Stale { new, reason }
+    }
+
+    /// The schema with the identity and name that hold for the rows that follow the message.
+    fn fit(&self, said: &pgoutput::Relation, mut schema: TableSchema, columns: Vec<(String, u32, i32)>) -> Arc<TableSchema> {
+        schema.name = mainstem_types::TableName::new(&said.schema, &said.name);
+        let flagged: Vec<ColumnId> =
+            said.columns.iter().zip(&schema.columns).filter(|(said, _)| said.key).map(|(_, c)| c.id).collect();
+        let exists = |ids: &[ColumnId]| ids.iter().all(|id| schema.columns.iter().any(|c| c.id == *id));
+        schema.identity = match (said.identity, &schema.identity) {
+            (b'n', _) => Identity::AppendOnly,
+            (b'f', Identity::Key { columns }) if exists(columns) => schema.identity.clone(),
+            (b'f', _) => Identity::WholeRow,
+            _ if flagged.is_empty() => Identity::AppendOnly,
+            // The catalog knows the order of the key's columns, the message which they are.
+            (_, Identity::Key { columns }) if same_set(columns, &flagged) => schema.identity.clone(),
+            _ => Identity::Key { columns: flagged },
+        };
+        if !exists(&schema.record_key) {
+            schema.record_key = Vec::new();
+        }
+        self.keep(said.oid, schema, columns)
+    }
+
+    /// The table's rows stop until the next copy of it.
+    pub fn stop(&self, oid: u32) {
+        let mut stopped = self.stopped.lock();
+        stopped.insert(oid);
+        self.stopped_count.store(stopped.len(), Ordering::Release);
+    }
+
+    pub fn start(&self, oid: u32) {
+        let mut stopped = self.stopped.lock();
+        stopped.remove(&oid);
+        self.stopped_count.store(stopped.len(), Ordering::Release);
+    }
+
+    pub fn is_stopped(&self, oid: u32) -> bool {
+        self.stopped_count.load(Ordering::Acquire) > 0 && self.stopped.lock().contains(&oid)
+    }
+}
+
+fn same_set(a: &[ColumnId], b: &[ColumnId]) -> bool {
+    a.len() == b.len() && a.iter().all(|id| b.contains(id))
+}
+
+/// No column before the first `count` was ever dropped, and those after come later: then the front part is what it was.
+fn only_added(now: &Relation, count: usize) -> bool {
+    now.columns.iter().take(count).enumerate().all(|(at, c)| c.column.id.0 as usize == at + 1)
+}
+
+fn catalog_equal(a: &TableSchema, b: &TableSchema) -> bool {
+    a.name == b.name && a.columns == b.columns && a.identity == b.identity && a.record_key == b.record_key
+}

@@ -1,0 +1,313 @@
+//! URL and options of a source: parsed and checked without touching the network.
+
+use crate::codes;
+use crate::wire::Target;
+use crate::wire::tls::TlsMode;
+use mainstem_connector::{OptionKind, OptionSpec, SourceSettings, Spec};
+use mainstem_types::{Error, Result, TableName};
+use percent_encoding::percent_decode_str;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub static SPEC: Spec = Spec {
+    name: "postgres",
+    title: "PostgreSQL",
+    schemes: &["postgres", "postgresql"],
+    example: "CREATE SOURCE shop FROM 'postgres://app:secret@localhost:5432/sakila' WITH (tables = 'public.*');",
+    options: &[
+        OptionSpec {
+            name: "tables",
+            kind: OptionKind::List,
+            default: "*.*",
+            help: "Which tables: `schema.name` with `*` in either part; `!` in front takes tables out again.",
+            secret: false,
+        },
+        OptionSpec {
+            name: "slot",
+            kind: OptionKind::Text,
+            default: "",
+            help: "An existing logical slot (plugin `pgoutput`) to read instead of one made by us. It is never dropped.",
+            secret: false,
+        },
+        OptionSpec {
+            name: "publication",
+            kind: OptionKind::List,
+            default: "",
+            help: "Existing publications to read instead of ones made by us. They are never changed.",
+            secret: false,
+        },
+        OptionSpec {
+            name: "sslrootcert",
+            kind: OptionKind::Text,
+            default: "",
+            help: "PEM file with the certificates to trust; the machine's own when absent.",
+            secret: false,
+        },
+        OptionSpec {
+            name: "copy_connections",
+            kind: OptionKind::Number { min: 1, max: 8 },
+            default: "2",
+            help: "Connections that read one large table side by side while it is copied.",
+            secret: false,
+        },
+        OptionSpec {
+            name: "bulk",
+            kind: OptionKind::Bool,
+            default: "true",
+            help: "Whether a large backlog is read in bulk through SQL, which is several times faster than streaming.",
+            secret: false,
+        },
+    ],
+};
+
+/// Everything known of a source before the first connection. Has a password: no Debug.
+pub struct Settings {
+    pub source: String,
+    pub target: Target,
+    pub tables: Patterns,
+    pub slot: String,
+    /// Named by the user: never made, never dropped.
+    pub slot_given: bool,
+    /// Both of ours, or those the user named.
+    pub publications: Vec<String>,
+    pub publications_given: bool,
+    pub owned: BTreeSet<String>,
+    pub spool: Option<PathBuf>,
+    pub copy_connections: usize,
+    pub bulk: bool,
+}
+
+impl Settings {
+    pub fn parse(settings: &SourceSettings) -> Result<Self> {
+        let source = settings.name.to_string();
+        let option = |name: &str| SPEC.value(&settings.options, name).to_string();
+        let list = |name: &str| -> Vec<String> {
+            option(name).split(',').map(|p| p.trim().to_string()).filter(|p| !p.is_empty()).collect()
+        };
+        let mut target = parse_url(&settings.url, &format!("mainstem {source}"))?;
+        if !option("sslrootcert").is_empty() {
+            target.root_certificate = Some(option("sslrootcert"));
+        }
+        let (slot, publications) = (option("slot"), list("publication"));
+        Ok(Self {
+            target,
+            tables: Patterns::parse(&option("tables"))?,
+            slot_given: !slot.is_empty(),
+            slot: if slot.is_empty() { format!("mainstem_{source}") } else { slot },
+            publications_given: !publications.is_empty(),
+            publications: if publications.is_empty() {
+                vec![format!("mainstem_{source}"), format!("mainstem_{source}_append")]
+            } else {
+                publications
+            },
+            owned: settings.owned.clone(),
+            spool: settings.spool_dir.as_ref().map(|dir| dir.join(&source)),
+            copy_connections: option("copy_connections").parse().unwrap_or(2),
+            bulk: option("bulk") == "true",
+            source,
+        })
+    }
+
+    /// The names under which what we make is recorded.
+    pub fn remote_objects(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        if !self.publications_given {
+            names.extend(self.publications.iter().map(|p| format!("publication {p}")));
+        }
+        if !self.slot_given {
+            names.push(format!("slot {}", self.slot));
+        }
+        names
+    }
+
+    pub fn owns(&self, kind: &str, name: &str) -> bool {
+        self.owned.contains(&format!("{kind} {name}"))
+    }
+}
+
+/// `tables`: what to capture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Patterns(Vec<(bool, String, String)>);
+
+impl Patterns {
+    fn parse(text: &str) -> Result<Self> {
+        let mut patterns = Vec::new();
+        for part in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
+            let (wanted, part) = part.strip_prefix('!').map_or((true, part), |p| (false, p.trim()));
+            let (schema, name) = part.split_once('.').unwrap_or(("public", part));
+            if schema.is_empty() || name.is_empty() {
+                return Err(Error::fix(codes::NO_MATCH, format!("`{part}` in `tables` is not `schema.name`"))
+                    .hint("for example tables = 'public.*, sales.orders'"));
+            }
+            patterns.push((wanted, schema.to_string(), name.to_string()));
+        }
+        if !patterns.iter().any(|(wanted, ..)| *wanted) {
+            patterns.insert(0, (true, "*".into(), "*".into()));
+        }
+        Ok(Self(patterns))
+    }
+
+    pub fn matches(&self, table: &TableName) -> bool {
+        let hit = |wanted| {
+            self.0.iter().any(|(w, schema, name)| *w == wanted && like(schema, &table.schema) && like(name, &table.name))
+        };
+        hit(true) && !hit(false)
+    }
+}
+
+/// `*` stands for any run of characters.
+fn like(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or("");
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let mut parts = parts.peekable();
+    if parts.peek().is_none() {
+        return rest.is_empty();
+    }
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return rest.ends_with(part);
+        }
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    true
+}
+
+fn bad_url(what: &str) -> Error {
+    Error::fix(codes::BAD_URL, format!("the URL of the source: {what}"))
+        .hint("postgres://user:password@host:5432/database?sslmode=require")
+}
+
+fn decoded(text: &str) -> Result<String> {
+    Ok(percent_decode_str(text).decode_utf8().map_err(|_| bad_url("it is not UTF-8 after decoding %"))?.into_owned())
+}
+
+fn parse_url(url: &str, application: &str) -> Result<Target> {
+    use crate::wire::Host;
+    let rest = SPEC.schemes.iter().find_map(|s| url.strip_prefix(s)?.strip_prefix("://"));
+    let rest = rest.ok_or_else(|| bad_url("it does not begin with postgres://"))?;
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+    let (login, address) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let (user, password) = match login.split_once(':') {
+        Some((user, password)) => (decoded(user)?, Some(decoded(password)?)),
+        None => (decoded(login)?, None),
+    };
+    if address.contains(',') {
+        return Err(bad_url("it names several hosts; give the primary"));
+    }
+    let (host, port) = match address.strip_prefix('[').and_then(|a| a.split_once(']')) {
+        Some((host, port)) => (host.to_string(), port.strip_prefix(':').unwrap_or("")),
+        None => {
+            let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+            (decoded(host)?, port)
+        }
+    };
+    let port = match port {
+        "" => 5432,
+        port => port.parse().map_err(|_| bad_url("its port is not a number from 1 to 65535"))?,
+    };
+    let mut target = Target {
+        host: Host::Name(host),
+        port,
+        database: decoded(database)?,
+        user,
+        password,
+        tls: TlsMode::Prefer,
+        root_certificate: None,
+        application: application.to_string(),
+        connect_timeout: Duration::from_secs(10),
+    };
+    for pair in query.split('&').filter(|p| !p.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        parameter(&mut target, key, decoded(value)?)?;
+    }
+    if let Host::Name(name) = &target.host {
+        match name.as_str() {
+            "" => target.host = Host::Name("localhost".into()),
+            name if name.starts_with('/') => target.host = Host::Socket(name.to_string()),
+            _ => {}
+        }
+    }
+    if target.user.is_empty() {
+        return Err(bad_url("it has no user"));
+    }
+    if target.database.is_empty() {
+        target.database = target.user.clone();
+    }
+    Ok(target)
+}
+
+fn parameter(target: &mut Target, key: &str, value: String) -> Result<()> {
+    use crate::wire::Host;
+    match key {
+        "sslmode" => {
+            let modes = "disable, allow, prefer, require, verify-ca or verify-full";
+            target.tls = TlsMode::parse(&value).ok_or_else(|| bad_url(&format!("sslmode is one of {modes}")))?;
+        }
+        "sslrootcert" if value != "system" => target.root_certificate = Some(value),
+        "sslrootcert" => {}
+        "host" => target.host = Host::Name(value),
+        "port" => target.port = value.parse().map_err(|_| bad_url("its port is not a number from 1 to 65535"))?,
+        "user" => target.user = value,
+        "password" => target.password = Some(value),
+        "dbname" => target.database = value,
+        "connect_timeout" => {
+            let seconds: u64 = value.parse().map_err(|_| bad_url("connect_timeout is a number of seconds"))?;
+            target.connect_timeout = Duration::from_secs(seconds.max(1));
+        }
+        // What has no bearing here.
+        "application_name" | "channel_binding" | "target_session_attrs" | "gssencmode" | "fallback_application_name" => {}
+        other => {
+            return Err(bad_url(&format!("it has an unknown parameter `{other}`")));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Host;
+
+    #[test]
+    fn urls() {
+        let check = |url: &str, expected: (&str, u16, &str, Option<&str>, &str)| {
+            let t = parse_url(url, "x").unwrap();
+            let host = match &t.host {
+                Host::Name(h) | Host::Socket(h) => h.clone(),
+            };
+            assert_eq!((host.as_str(), t.port, t.user.as_str(), t.password.as_deref(), t.database.as_str()), expected);
+        };
+        check("postgres://a:b%40c@h:1/d", ("h", 1, "a", Some("b@c"), "d"));
+        check("postgresql://a@[::1]:7/d?sslmode=disable", ("::1", 7, "a", None, "d"));
+        check("postgres://a@%2Fvar%2Frun/d", ("/var/run", 5432, "a", None, "d"));
+        check("postgres://a@/d?host=/tmp&port=9", ("/tmp", 9, "a", None, "d"));
+        check("postgres://a@h", ("h", 5432, "a", None, "a"));
+        for bad in ["mysql://h/d", "postgres://h/d", "postgres://a@h:x/d", "postgres://a@h/d?sslmode=yes", "postgres://a@h,i/d"] {
+            assert_eq!(parse_url(bad, "x").err().map(|e| e.code().id), Some("PG-001"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn patterns() {
+        let check = |text: &str, schema: &str, name: &str, expected: bool| {
+            let got = Patterns::parse(text).unwrap().matches(&TableName::new(schema, name));
+            assert_eq!(got, expected, "{text} {schema}.{name}");
+        };
+        check("", "any", "t", true);
+        check("public.*, sales.orders", "public", "a", true);
+        check("public.*, sales.orders", "sales", "orders", true);
+        check("public.*, sales.orders", "sales", "orders2", false);
+        check("film", "public", "film", true);
+        check("!*.log_*", "public", "log_1", false);
+        check("!*.log_*", "public", "catalog_1", true);
+        check("*.a*b*c", "s", "a1b2c", true);
+        check("*.a*b*c", "s", "a1c2b", false);
+        check("Public.T", "public", "t", false);
+    }
+}

@@ -1,0 +1,235 @@
+//! One Postgres database as a source: what the pipeline calls, and the control session behind it.
+
+use crate::catalog::{self, Cells, Relation};
+use crate::copy;
+use crate::decoder::Decoder;
+use crate::feedback::Feedback;
+use crate::position::{Place, lsn_text, parse_lsn};
+use crate::prepare;
+use crate::preflight;
+use crate::registry::Registry;
+use crate::settings::Settings;
+use crate::spool::Spool;
+use crate::stream::Stream;
+use crate::wire::{Row, Session, quote_name, quote_text};
+use crate::{bulk::Bulk, codes};
+use async_trait::async_trait;
+use mainstem_connector::{ChangeStream, Finding, FoundTable, Prepared, Source, TableCopy};
+use mainstem_env::Env;
+use mainstem_types::{Error, Position, Result, UpstreamId};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Shared by the source, its stream and its copies.
+pub struct Inner {
+    pub env: Env,
+    pub settings: Settings,
+    pub registry: Arc<Registry>,
+    pub feedback: Arc<Feedback>,
+    /// The session for catalog queries; connected on demand.
+    control: tokio::sync::Mutex<Option<Session>>,
+    cluster: Mutex<Option<Cluster>>,
+}
+
+/// What identifies the server, read once per process.
+#[derive(Clone, Copy, Debug)]
+pub struct Cluster {
+    pub system: u64,
+    pub timeline: u32,
+    pub segment_bytes: u64,
+}
+
+pub struct PostgresSource {
+    inner: Arc<Inner>,
+}
+
+impl PostgresSource {
+    pub fn new(env: Env, settings: Settings) -> Self {
+        let inner = Inner {
+            env,
+            settings,
+            registry: Arc::default(),
+            feedback: Arc::default(),
+            control: tokio::sync::Mutex::default(),
+            cluster: Mutex::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+}
+
+impl Inner {
+    /// Runs SQL on the control session. After an error of the connection the next call connects anew.
+    pub async fn query(&self, sql: &str) -> Result<Vec<Row>> {
+        let mut control = self.control.lock().await;
+        let session = self.session(&mut control).await?;
+        let result = session.query(sql).await;
+        if result.is_err() {
+            *control = None; // it may hold an open transaction
+        }
+        result
+    }
+
+    async fn session<'a>(&self, control: &'a mut Option<Session>) -> Result<&'a mut Session> {
+        if control.as_ref().is_none_or(Session::is_spent) {
+            *control = Some(self.settings.target.connect(&self.env, false).await?);
+        }
+        control.as_mut().ok_or_else(|| Error::retry(codes::UNREACHABLE, "no session"))
+    }
+
+    pub async fn relations(&self, only: Option<u32>) -> Result<BTreeMap<u32, Relation>> {
+        let mut control = self.control.lock().await;
+        let session = self.session(&mut control).await?;
+        let result = catalog::read(session, only).await;
+        if result.is_err() {
+            *control = None;
+        }
+        result
+    }
+
+    pub async fn relation(&self, oid: u32) -> Result<Option<Relation>> {
+        Ok(self.relations(Some(oid)).await?.remove(&oid))
+    }
+
+    pub async fn cluster(&self) -> Result<Cluster> {
+        if let Some(cluster) = *self.cluster.lock() {
+            return Ok(cluster);
+        }
+        // IDENTIFY_SYSTEM needs no right beyond the REPLICATION that capture needs anyway.
+        let mut session = self.settings.target.connect(&self.env, true).await?;
+        let system = session.query_one("IDENTIFY_SYSTEM").await?;
+        let segment = self.query("SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'").await?;
+        let cells = Cells(&system);
+        let segment_bytes = segment.first().and_then(|r| r.first()?.as_deref()?.parse().ok()).unwrap_or(16 << 20);
+        let cluster = Cluster { system: cells.number(0)?, timeline: cells.number(1)?, segment_bytes };
+        *self.cluster.lock() = Some(cluster);
+        Ok(cluster)
+    }
+
+    pub async fn place(&self, lsn: u64) -> Result<Place> {
+        let cluster = self.cluster().await?;
+        Ok(Place { system: cluster.system, timeline: cluster.timeline, lsn })
+    }
+
+    pub fn publication_list(&self) -> String {
+        self.settings.publications.iter().map(|p| quote_name(p)).collect::<Vec<_>>().join(",")
+    }
+
+    pub fn start_replication(&self, from: u64) -> String {
+        format!(
+            "START_REPLICATION SLOT {} LOGICAL {} (proto_version '2', publication_names {}, streaming 'on')",
+            quote_name(&self.settings.slot),
+            lsn_text(from),
+            quote_text(&self.publication_list())
+        )
+    }
+
+    /// The place where the next record will go, brought back to where the last one ended: at the start of a page the server counts
+    /// the page's header already, which no walsender ever reports as passed.
+    async fn insert_lsn(&self) -> Result<u64> {
+        let rows = self.query("SELECT pg_current_wal_insert_lsn()").await?;
+        let lsn = rows.first().and_then(|r| parse_lsn(r.first()?.as_deref()?));
+        let lsn = lsn.ok_or_else(|| Error::retry(codes::STATEMENT, "the server did not say where its log ends"))?;
+        let segment = self.cluster().await?.segment_bytes;
+        Ok(match () {
+            () if lsn % segment == 40 => lsn - 40,
+            () if lsn % 8192 == 24 => lsn - 24,
+            () => lsn,
+        })
+    }
+}
+
+#[async_trait]
+impl Source for PostgresSource {
+    async fn check(&self) -> Result<Vec<Finding>> {
+        preflight::run(&self.inner).await
+    }
+
+    fn remote_objects(&self) -> Vec<String> {
+        self.inner.settings.remote_objects()
+    }
+
+    async fn prepare(&self, stored: Option<&Position>) -> Result<Prepared> {
+        prepare::prepare(&self.inner, stored).await
+    }
+
+    async fn discover(&self) -> Result<Vec<FoundTable>> {
+        let relations = self.inner.relations(None).await?;
+        let captured = prepare::align_publications(&self.inner, &relations).await?;
+        Ok(relations.values().map(|r| self.found(r, &relations, &captured)).collect())
+    }
+
+    async fn stream(&self, from: &Position) -> Result<Box<dyn ChangeStream>> {
+        let inner = &self.inner;
+        let place = Place::parse(&from.0)
+            .ok_or_else(|| Error::corrupt(codes::PROTOCOL, format!("`{from}` is not a position in a Postgres log")))?;
+        let place = inner.place(place.lsn).await?;
+        let xmax = inner.query("SELECT pg_snapshot_xmax(pg_current_snapshot())").await?;
+        let near = xmax.first().and_then(|r| r.first()?.as_deref()?.parse().ok()).unwrap_or(0);
+        let (disk, directory) = (inner.env.disk.clone(), inner.settings.spool.clone());
+        let spool = Spool::open(disk, directory)?;
+        inner.feedback.acknowledge(place.lsn);
+        let decoder = Decoder::new(inner.registry.clone(), place, near, spool);
+        let bulk = Bulk::start(inner.clone(), place.lsn).await?;
+        let streaming = bulk.is_none();
+        let mut stream = Stream::new(inner.clone(), decoder, inner.feedback.clone(), bulk);
+        if streaming {
+            stream.connect().await?;
+        }
+        Ok(Box::new(stream))
+    }
+
+    async fn copy(&self, table: UpstreamId) -> Result<Box<dyn TableCopy>> {
+        copy::start(&self.inner, table).await
+    }
+
+    async fn head(&self) -> Result<Position> {
+        let lsn = self.inner.insert_lsn().await?;
+        self.inner.feedback.ask_keepalive(lsn);
+        Ok(self.inner.place(lsn).await?.position())
+    }
+
+    fn parse_position(&self, text: &str) -> Result<Position> {
+        let mut place = Place::parse(text).ok_or_else(|| {
+            Error::fix(codes::BAD_URL, format!("`{text}` is not a place in a Postgres log")).hint("for example '0/16B3748'")
+        })?;
+        if let (0, Some(cluster)) = (place.system, *self.inner.cluster.lock()) {
+            (place.system, place.timeline) = (cluster.system, cluster.timeline);
+        }
+        Ok(place.position())
+    }
+
+    fn covers(&self, a: &Position, b: &Position) -> bool {
+        match (Place::parse(&a.0), Place::parse(&b.0)) {
+            (Some(a), Some(b)) => a.covers(&b),
+            _ => false,
+        }
+    }
+
+    fn distance_bytes(&self, from: &Position, to: &Position) -> Option<i64> {
+        let (from, to) = (Place::parse(&from.0)?, Place::parse(&to.0)?);
+        let same = from.system == to.system || from.system == 0 || to.system == 0;
+        same.then(|| to.lsn.wrapping_sub(from.lsn) as i64)
+    }
+
+    async fn remove(&self) -> Result<()> {
+        prepare::remove(&self.inner).await
+    }
+}
+
+impl PostgresSource {
+    fn found(&self, relation: &Relation, relations: &BTreeMap<u32, Relation>, captured: &prepare::Captured) -> FoundTable {
+        let parent = catalog::root(relations, relation.oid).and_then(|oid| relations.get(&oid)).map(|r| r.name.clone());
+        let excluded = match relation.excluded() {
+            Some(reason) => Some(reason.to_string()),
+            None if !self.inner.settings.tables.matches(&relation.name) => Some("outside `tables`".to_string()),
+            None => captured.missing.get(&relation.oid).cloned(),
+        };
+        FoundTable {
+            schema: self.inner.registry.intern(relation),
+            rows_estimated: relation.rows_estimated,
+            parent,
+            excluded,
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The change stream: reads the replication connection (or, far behind, bulk chunks) in place and hands out whole transactions.
+//!
+//! A pass first looks ahead for the last Commit in the buffer and decodes up to it, so that an item always ends between
+//! transactions and a lone commit waits for nothing. What is already in the socket comes along, up to a bound.
+
+use crate::bulk::{Bulk, BulkStep};
+use crate::decoder::Decoder;
+use crate::feedback::{self, Feedback};
+use crate::position::Place;
+use crate::source::Inner;
+use crate::wire::{Frame, FrameReader, Io, ServerError, protocol};
+use async_trait::async_trait;
+use futures::FutureExt;
+use mainstem_connector::{ChangeStream, StreamItem};
+use mainstem_env::{JoinOnDrop, Moment};
+use mainstem_types::{Position, Result};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::io::ReadHalf;
+
+/// How long a pass may go on gathering transactions that are already here.
+const GATHER_TIME: Duration = Duration::from_millis(2);
+/// Positions without rows are told about this often, unless somebody waits for one.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// An XLogData header: 'w', start, end, time.
+const DATA_HEADER: usize = 25;
+
+pub struct Stream {
+    source: Arc<Inner>,
+    decoder: Decoder,
+    feedback: Arc<Feedback>,
+    feed: Feed,
+    /// The newest position that a keepalive named.
+    idle_lsn: u64,
+    progress_at: Moment,
+}
+
+enum Feed {
+    Live { reader: FrameReader<ReadHalf<Box<dyn Io>>>, _status: JoinOnDrop<()> },
+    Bulk(Box<Bulk>),
+    /// Between the two: connect for streaming at the next call.
+    Connect,
+}
+
+impl Stream {
+    pub fn new(source: Arc<Inner>, decoder: Decoder, feedback: Arc<Feedback>, bulk: Option<Bulk>) -> Self {
+        let progress_at = source.env.clock.moment();
+        let feed = bulk.map_or(Feed::Connect, |b| Feed::Bulk(Box::new(b)));
+        Self { source, decoder, feedback, feed, idle_lsn: 0, progress_at }
+    }
+
+    /// Connects for streaming now, so that errors show when the stream is opened.
+    pub async fn connect(&mut self) -> Result<()> {
+        let sql = self.source.start_replication(self.decoder.passed());
+        let session = self.source.settings.target.connect(&self.source.env, true).await?;
+        let (reader, write) = session.copy_both(&sql).await?;
+        let status = feedback::start(self.source.env.clone(), self.feedback.clone(), write);
+        self.feed = Feed::Live { reader, _status: status };
+        Ok(())
+    }
+
+    /// The question of the decoder, asked of the catalog. Cancel-safe: it stays open until it is answered.
+    async fn answer(&mut self) -> Result<()> {
+        let Some(oid) = self.decoder.question.as_ref().map(|q| q.oid) else { return Ok(()) };
+        let found = self.source.relation(oid).await?;
+        self.decoder.answer(found.as_ref())
+    }
+
+    async fn live(&mut self) -> Result<()> {
+        let started = self.source.env.clock.moment();
+        loop {
+            let Feed::Live { reader, .. } = &mut self.feed else { return Ok(()) };
+            if let Some(lsn) = live_pass(reader, &mut self.decoder, &self.feedback)? {
+                self.idle_lsn = self.idle_lsn.max(lsn);
+            }
+            if self.decoder.question.is_some() || self.decoder.is_replaying() || !self.decoder.items.is_empty() {
+                return Ok(());
+            }
+            if !self.decoder.has_whole() {
+                return self.wait().await;
+            }
+            let long = self.source.env.clock.moment() - started > GATHER_TIME;
+            let more = !long && !self.decoder.is_full() && matches!(reader.fill().now_or_never(), Some(Ok(_)));
+            if !more {
+                return self.decoder.flush();
+            }
+        }
+    }
+
+    /// Reads more; between transactions, says how far the server is.
+    async fn wait(&mut self) -> Result<()> {
+        let clock = self.source.env.clock.clone();
+        let Feed::Live { reader, .. } = &mut self.feed else { return Ok(()) };
+        if self.idle_lsn <= self.decoder.passed() || self.decoder.in_transaction() {
+            reader.fill().await?;
+            return Ok(());
+        }
+        let wanted = self.feedback.wanted.load(Ordering::Acquire);
+        let awaited = self.decoder.passed() < wanted && wanted <= self.idle_lsn;
+        let pause = (Moment(self.progress_at.0 + PROGRESS_INTERVAL)) - clock.moment();
+        if awaited || pause.is_zero() {
+            self.progress_at = clock.moment();
+            self.decoder.progress(self.idle_lsn);
+            return Ok(());
+        }
+        tokio::select! {
+            read = reader.fill() => { read?; }
+            () = clock.sleep(pause) => {}
+        }
+        Ok(())
+    }
+
+    async fn bulk(&mut self) -> Result<()> {
+        let Feed::Bulk(bulk) = &mut self.feed else { return Ok(()) };
+        match bulk.step(&mut self.decoder, &self.feedback).await? {
+            BulkStep::Going => Ok(()),
+            BulkStep::Ended => {
+                self.feed = Feed::Connect;
+                Ok(())
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl ChangeStream for Stream {
+    async fn next(&mut self) -> Result<StreamItem> {
+        loop {
+            if let Some(item) = self.decoder.items.pop_front() {
+                return Ok(item);
+            }
+            if self.decoder.question.is_some() {
+                self.answer().await?;
+            } else if self.decoder.is_replaying() {
+                self.decoder.replay()?;
+            } else {
+                match &self.feed {
+                    Feed::Live { .. } => self.live().await?,
+                    Feed::Bulk(_) => self.bulk().await?,
+                    Feed::Connect => self.connect().await?,
+                }
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, position: &Position) {
+        if let Some(place) = Place::parse(&position.0) {
+            self.feedback.acknowledge(place.lsn);
+        }
+    }
+}
+
+/// What the look-ahead needs to know of one message.
+pub enum Peeked<'a> {
+    /// A replication message.
+    Message(&'a [u8]),
+    Other,
+}
+
+/// Finds how far a pass may decode: to the last Commit that is all here, but not into a transaction that brings a new table shape
+/// or a streamed transaction's commit when whole ones come before it. `None`: no transaction ends here, take everything.
+pub struct LookAhead {
+    whole: bool,
+    in_transaction: bool,
+    in_block: bool,
+    news: bool,
+    limit: Option<usize>,
+}
+
+impl LookAhead {
+    pub fn new(decoder: &Decoder) -> Self {
+        Self {
+            whole: decoder.has_whole(),
+            in_transaction: decoder.in_transaction(),
+            in_block: decoder.in_block(),
+            news: false,
+            limit: decoder.has_whole().then_some(0),
+        }
+    }
+
+    pub fn limit(&self) -> Option<usize> {
+        self.limit
+    }
+
+    /// Takes the message that ends at `end`; false when the pass must stop before looking further.
+    pub fn see(&mut self, decoder: &Decoder, peeked: &Peeked<'_>, end: usize) -> bool {
+        let Peeked::Message(bytes) = peeked else {
+            if !self.in_transaction {
+                self.limit = Some(end);
+            }
+            return true;
+        };
+        match bytes.first() {
+            Some(b'B') => (self.in_transaction, self.news) = (true, false),
+            Some(b'R') if !self.in_block && !self.news => self.news = decoder.is_news(bytes),
+            Some(b'C') => {
+                self.in_transaction = false;
+                if self.news && self.whole {
+                    return false;
+                }
+                (self.whole, self.limit) = (true, Some(end));
+                return !self.news;
+            }
+            Some(b'c') => {
+                if !self.whole {
+                    self.limit = Some(end);
+                }
+                return false;
+            }
+            Some(b'S') => self.in_block = true,
+            Some(b'E') => self.in_block = false,
+            _ => {}
+        }
+        if !self.in_transaction {
+            self.limit = Some(end);
+        }
+        true
+    }
+}
+
+/// Decodes what the look-ahead allows. Returns the position of the last keepalive that came between transactions.
+fn live_pass<R: tokio::io::AsyncRead + Unpin>(
+    reader: &mut FrameReader<R>,
+    decoder: &mut Decoder,
+    feedback: &Feedback,
+) -> Result<Option<u64>> {
+    let mut ahead = LookAhead::new(decoder);
+    let mut at = 0;
+    while let Some(frame) = reader.peek(at)? {
+        at = reader.offset_after(&frame);
+        if !ahead.see(decoder, &peeked(reader, &frame), at) {
+            break;
+        }
+    }
+    let limit = ahead.limit().unwrap_or(at);
+    let mut left = limit;
+    let mut idle = None;
+    while left > 0 {
+        let Some(frame) = reader.peek(0)? else { break };
+        let length = reader.offset_after(&frame);
+        left = left.saturating_sub(length);
+        reader.take(&frame);
+        let body = reader.bytes(frame.body.clone());
+        match (frame.tag, body.first()) {
+            (b'd', Some(b'w')) if body.len() > DATA_HEADER => {
+                let lsn = number(&body[1..9]);
+                decoder.message(lsn, &body[DATA_HEADER..])?;
+            }
+            (b'd', Some(b'k')) if body.len() >= 18 => {
+                if !decoder.in_transaction() {
+                    idle = Some(number(&body[1..9]));
+                }
+                if body[17] == 1 {
+                    feedback.reply_now();
+                }
+            }
+            (b'E', _) => return Err(ServerError::parse(body).into_error("replication")),
+            (b'c' | b'C' | b'Z', _) => {
+                return Err(mainstem_types::Error::retry(crate::codes::UNREACHABLE, "the server ended the stream"));
+            }
+            (b'N' | b'S', _) => {}
+            _ => return Err(protocol("something else in the middle of replication")),
+        }
+        if decoder.question.is_some() || decoder.is_replaying() || !decoder.items.is_empty() {
+            break;
+        }
+    }
+    Ok(idle)
+}
+
+fn peeked<'a, R: tokio::io::AsyncRead + Unpin>(reader: &'a FrameReader<R>, frame: &Frame) -> Peeked<'a> {
+    let body = reader.bytes(frame.body.clone());
+    match (frame.tag, body.first()) {
+        (b'd', Some(b'w')) if body.len() > DATA_HEADER => Peeked::Message(&body[DATA_HEADER..]),
+        _ => Peeked::Other,
+    }
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes.try_into().map_or(0, u64::from_be_bytes)
+}

@@ -1,0 +1,282 @@
+//! From a URL to a session that is logged in: TLS as `sslmode` says, then password, MD5 or SCRAM, with the session's settings pinned.
+
+use super::session::Session;
+use super::tls::{self, TlsMode};
+use super::{FrameReader, Io, ServerError, lost, protocol};
+use crate::codes;
+use bytes::BytesMut;
+use mainstem_env::{Env, net};
+use mainstem_types::{Error, Result};
+use postgres_protocol::authentication::{md5_hash, sasl};
+use postgres_protocol::message::frontend;
+use rustls_pki_types::ServerName;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// Where the server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    Name(String),
+    /// Directory of a Unix socket.
+    Socket(String),
+}
+
+/// Everything a login needs. Has a password: never printed, so no Debug.
+#[derive(Clone)]
+pub struct Target {
+    pub host: Host,
+    pub port: u16,
+    pub user: String,
+    pub password: Option<String>,
+    pub database: String,
+    pub tls: TlsMode,
+    pub root_certificate: Option<String>,
+    pub application: String,
+    pub connect_timeout: Duration,
+}
+
+/// What the sessions of a source are pinned to (decision 7): role and database defaults must not reach the text of values.
+const PINNED: &[(&str, &str)] = &[
+    ("client_encoding", "UTF8"),
+    ("DateStyle", "ISO, MDY"),
+    ("IntervalStyle", "postgres"),
+    ("TimeZone", "UTC"),
+    ("extra_float_digits", "3"),
+    ("bytea_output", "hex"),
+    ("lc_monetary", "C"),
+    ("xmlbinary", "base64"),
+    ("xmloption", "content"),
+    ("search_path", "pg_catalog"),
+    ("row_security", "off"),
+    ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_read_only", "off"),
+    ("synchronous_commit", "local"),
+    ("tcp_keepalives_idle", "30"),
+    ("tcp_keepalives_interval", "10"),
+    ("tcp_keepalives_count", "3"),
+];
+
+impl Target {
+    /// `host:port/database`, for messages.
+    pub fn place(&self) -> String {
+        match &self.host {
+            Host::Name(name) => format!("{name}:{}/{}", self.port, self.database),
+            Host::Socket(directory) => format!("{directory}:{}/{}", self.port, self.database),
+        }
+    }
+
+    /// Logs in. `replication` sessions speak the replication protocol as well as SQL.
+    pub async fn connect(&self, env: &Env, replication: bool) -> Result<Session> {
+        let late = || {
+            Error::retry(codes::UNREACHABLE, format!("{} did not answer within {:?}", self.place(), self.connect_timeout))
+                .hint("check host, port and firewalls")
+        };
+        tokio::select! {
+            session = self.connect_inner(env, replication) => session,
+            () = env.clock.sleep(self.connect_timeout) => Err(late()),
+        }
+    }
+
+    async fn connect_inner(&self, env: &Env, replication: bool) -> Result<Session> {
+        let first_plain = matches!(self.tls, TlsMode::Disable | TlsMode::Allow) || matches!(self.host, Host::Socket(_));
+        let first = self.attempt(env, replication, !first_plain).await;
+        match first {
+            // libpq's `allow` and `prefer` turn to the other way when the first is refused.
+            Err(error) if self.tls == TlsMode::Allow && error.code() == codes::LOGIN && matches!(self.host, Host::Name(_)) => {
+                self.attempt(env, replication, true).await.map_err(|_| error)
+            }
+            Err(error) if self.tls == TlsMode::Prefer && matches!(error.code().id, "PG-003" | "PG-007") && !first_plain => {
+                self.attempt(env, replication, false).await.map_err(|_| error)
+            }
+            other => other,
+        }
+    }
+
+    async fn attempt(&self, env: &Env, replication: bool, encrypt: bool) -> Result<Session> {
+        let unreachable = |e| {
+            Error::retry(codes::UNREACHABLE, format!("no connection to {}", self.place()))
+                .hint("check that the server runs and that host and port are right")
+                .caused_by(e)
+        };
+        let (io, end_point): (Box<dyn Io>, Option<Vec<u8>>) = match &self.host {
+            Host::Socket(directory) => {
+                let path = format!("{directory}/.s.PGSQL.{}", self.port);
+                (Box::new(net::UnixStream::connect(path).await.map_err(unreachable)?), None)
+            }
+            Host::Name(name) => {
+                let tcp = net::connect(name, self.port).await.map_err(unreachable)?;
+                if encrypt { self.encrypt(env, name, tcp).await? } else { (Box::new(tcp), None) }
+            }
+        };
+        let encrypted = encrypt && end_point.is_some();
+        let mut login = Login { target: self, reader: FrameReader::new(io), end_point, encrypted };
+        let (process_id, secret_key) = login.run(replication).await?;
+        Ok(Session::new(login.reader, self.place(), process_id, secret_key))
+    }
+
+    /// Asks for TLS. Some(empty) as end point = encrypted, but without a channel binding.
+    async fn encrypt(&self, env: &Env, name: &str, mut tcp: net::TcpStream) -> Result<(Box<dyn Io>, Option<Vec<u8>>)> {
+        let mut request = BytesMut::new();
+        frontend::ssl_request(&mut request);
+        tcp.write_all(&request).await.map_err(lost)?;
+        match tcp.read_u8().await.map_err(lost)? {
+            b'S' => {}
+            b'N' if self.tls == TlsMode::Prefer => return Ok((Box::new(tcp), None)),
+            b'N' => {
+                return Err(Error::fix(codes::TLS, format!("{} offers no TLS", self.place()))
+                    .hint("switch `ssl` on in the server, or use sslmode=prefer"));
+            }
+            _ => return Err(protocol("an answer to the request for TLS that is neither S nor N")),
+        }
+        let config = tls::config(self.tls, self.root_certificate.as_deref(), &*env.disk)?;
+        let server = ServerName::try_from(name.to_string())
+            .map_err(|e| Error::fix(codes::TLS, format!("`{name}` cannot stand in a certificate")).caused_by(e))?;
+        let stream = tokio_rustls::TlsConnector::from(config).connect(server, tcp).await.map_err(|e| {
+            Error::fix(codes::TLS, format!("TLS with {} failed: {e}", self.place()))
+                .hint("check `sslmode` and `sslrootcert`; verify-full also wants the certificate to name the host of the URL")
+        })?;
+        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let end_point = certificate.and_then(|c| tls::end_point(c)).unwrap_or_default();
+        Ok((Box::new(stream), Some(end_point)))
+    }
+}
+
+struct Login<'a> {
+    target: &'a Target,
+    reader: FrameReader<Box<dyn Io>>,
+    end_point: Option<Vec<u8>>,
+    encrypted: bool,
+}
+
+impl Login<'_> {
+    /// Startup, authentication, and everything up to the first ReadyForQuery. Returns what a cancel request needs.
+    async fn run(&mut self, replication: bool) -> Result<(i32, i32)> {
+        let options = PINNED.iter().map(|(k, v)| format!("-c {k}={}", v.replace(' ', "\\ "))).collect::<Vec<_>>().join(" ");
+        let mut parameters = vec![
+            ("user", self.target.user.as_str()),
+            ("database", self.target.database.as_str()),
+            ("application_name", self.target.application.as_str()),
+            ("client_encoding", "UTF8"),
+        ];
+        let with_sender = format!("{options} -c wal_sender_timeout=60s");
+        parameters.push(("options", if replication { &with_sender } else { &options }));
+        if replication {
+            parameters.push(("replication", "database"));
+        }
+        let mut out = BytesMut::new();
+        frontend::startup_message(parameters, &mut out).map_err(|_| protocol("a startup that cannot be written"))?;
+        self.send(out).await?;
+        let mut key = (0, 0);
+        loop {
+            let frame = self.reader.next().await?;
+            let body = self.reader.bytes(frame.body.clone()).to_vec();
+            match frame.tag {
+                b'R' => self.authenticate(&body).await?,
+                b'K' if body.len() >= 8 => key = (int(&body[..4]), int(&body[4..8])),
+                b'Z' => return Ok(key),
+                b'E' => return Err(self.refused(&body)),
+                _ => {} // parameters and notices
+            }
+        }
+    }
+
+    fn refused(&self, body: &[u8]) -> Error {
+        let error = ServerError::parse(body);
+        // PgBouncer answers so to startup parameters that it does not know.
+        if error.message.contains("unsupported startup parameter") {
+            return Error::fix(codes::POOLER, format!("{}: {}", self.target.place(), error.message))
+                .hint("a connection pooler cannot carry replication: give the address of the server itself");
+        }
+        error.into_error(&self.target.place())
+    }
+
+    async fn send(&mut self, out: BytesMut) -> Result<()> {
+        self.reader.io().write_all(&out).await.map_err(lost)?;
+        self.reader.io().flush().await.map_err(lost)
+    }
+
+    fn password(&self) -> Result<&[u8]> {
+        let password = self.target.password.as_ref().ok_or_else(|| {
+            Error::fix(codes::LOGIN, format!("{} wants a password and the URL has none", self.target.place()))
+                .hint("postgres://user:password@host/database")
+        })?;
+        Ok(password.as_bytes())
+    }
+
+    async fn authenticate(&mut self, body: &[u8]) -> Result<()> {
+        if body.len() < 4 {
+            return Err(protocol("a login request of impossible length"));
+        }
+        let mut out = BytesMut::new();
+        match int(&body[..4]) {
+            0 => return Ok(()),
+            3 => frontend::password_message(self.password()?, &mut out).map_err(|_| self.bad_password())?,
+            5 if body.len() >= 8 => {
+                let salt = [body[4], body[5], body[6], body[7]];
+                let hash = md5_hash(self.target.user.as_bytes(), self.password()?, salt);
+                frontend::password_message(hash.as_bytes(), &mut out).map_err(|_| self.bad_password())?;
+            }
+            10 => return self.scram(&body[4..]).await,
+            other => {
+                return Err(Error::fix(codes::LOGIN, format!("{} wants login method {other}", self.target.place()))
+                    .hint("we can do SCRAM, MD5 and clear-text passwords, and `trust`: see the server's pg_hba.conf"));
+            }
+        }
+        self.send(out).await
+    }
+
+    fn bad_password(&self) -> Error {
+        Error::fix(codes::LOGIN, "the password has a zero byte")
+    }
+
+    async fn scram(&mut self, mechanisms: &[u8]) -> Result<()> {
+        let offered = |name: &str| mechanisms.split(|b| *b == 0).any(|m| m == name.as_bytes());
+        let binding = self.end_point.clone().filter(|e| !e.is_empty());
+        let (mechanism, binding) = match binding {
+            Some(binding) if offered(sasl::SCRAM_SHA_256_PLUS) => {
+                (sasl::SCRAM_SHA_256_PLUS, sasl::ChannelBinding::tls_server_end_point(binding))
+            }
+            // "We could, you did not offer": the server then notices a downgrade.
+            Some(_) if self.encrypted => (sasl::SCRAM_SHA_256, sasl::ChannelBinding::unrequested()),
+            _ => (sasl::SCRAM_SHA_256, sasl::ChannelBinding::unsupported()),
+        };
+        if !offered(mechanism) {
+            return Err(Error::fix(codes::LOGIN, format!("{} offers no SCRAM-SHA-256", self.target.place())));
+        }
+        let refused = |e: std::io::Error| Error::fix(codes::LOGIN, format!("SCRAM failed: {e}"));
+        let mut scram = sasl::ScramSha256::new(self.password()?, binding);
+        let mut out = BytesMut::new();
+        frontend::sasl_initial_response(mechanism, scram.message(), &mut out).map_err(refused)?;
+        self.send(out).await?;
+        let first = self.sasl_body(11).await?;
+        scram.update(&first).map_err(refused)?;
+        let mut out = BytesMut::new();
+        frontend::sasl_response(scram.message(), &mut out).map_err(refused)?;
+        self.send(out).await?;
+        let last = self.sasl_body(12).await?;
+        scram.finish(&last).map_err(refused)
+    }
+
+    async fn sasl_body(&mut self, step: i32) -> Result<Vec<u8>> {
+        loop {
+            let frame = self.reader.next().await?;
+            let body = self.reader.bytes(frame.body.clone());
+            match frame.tag {
+                b'R' if body.len() >= 4 && int(&body[..4]) == step => return Ok(body[4..].to_vec()),
+                b'E' => {
+                    let body = body.to_vec();
+                    return Err(self.refused(&body));
+                }
+                b'N' | b'S' => {}
+                _ => return Err(protocol("something else in the middle of SCRAM")),
+            }
+        }
+    }
+}
+
+fn int(bytes: &[u8]) -> i32 {
+    bytes.try_into().map_or(0, i32::from_be_bytes)
+}

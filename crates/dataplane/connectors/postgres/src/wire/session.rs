@@ -1,0 +1,189 @@
+//! A session that is logged in: simple queries, COPY out, and the switch to replication.
+
+use super::{Frame, FrameReader, Io, ServerError, lost, protocol};
+use crate::codes;
+use bytes::BytesMut;
+use mainstem_types::{Error, Result};
+use postgres_protocol::message::frontend;
+use std::ops::Range;
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
+
+/// One row of a catalog query, as text.
+pub type Row = Vec<Option<String>>;
+
+pub struct Session {
+    reader: FrameReader<Box<dyn Io>>,
+    place: String,
+    process_id: i32,
+    secret_key: i32,
+    /// A statement was sent and its ReadyForQuery has not come. A session dropped so is of no more use.
+    busy: bool,
+}
+
+impl Session {
+    pub(super) fn new(reader: FrameReader<Box<dyn Io>>, place: String, process_id: i32, secret_key: i32) -> Self {
+        Self { reader, place, process_id, secret_key, busy: false }
+    }
+
+    pub fn process_id(&self) -> i32 {
+        self.process_id
+    }
+
+    /// Whether a call on it was cancelled half way or failed on the wire: connect anew.
+    pub fn is_spent(&self) -> bool {
+        self.busy
+    }
+
+    async fn send_query(&mut self, sql: &str) -> Result<()> {
+        if self.busy {
+            return Err(Error::retry(codes::UNREACHABLE, "the session was left in the middle of a statement"));
+        }
+        let mut out = BytesMut::new();
+        frontend::query(sql, &mut out).map_err(|_| Error::fix(codes::STATEMENT, "a name has a zero byte"))?;
+        self.busy = true;
+        self.reader.io().write_all(&out).await.map_err(lost)?;
+        self.reader.io().flush().await.map_err(lost)
+    }
+
+    fn server_error(&self, frame: &Frame) -> Error {
+        ServerError::parse(self.reader.bytes(frame.body.clone())).into_error(&self.place)
+    }
+
+    /// Runs one or more statements; the rows of all of them.
+    pub async fn query(&mut self, sql: &str) -> Result<Vec<Row>> {
+        self.send_query(sql).await?;
+        let mut rows = Vec::new();
+        let mut failed = None;
+        loop {
+            let frame = self.reader.next().await?;
+            match frame.tag {
+                b'D' => rows.push(data_row(self.reader.bytes(frame.body))?),
+                b'E' => failed = failed.or(Some(self.server_error(&frame))),
+                b'Z' => {
+                    self.busy = false;
+                    return failed.map_or(Ok(rows), Err);
+                }
+                b'T' | b'C' | b'I' | b'N' | b'S' => {}
+                b'G' | b'H' | b'W' => return Err(protocol("a COPY where none was asked for")),
+                _ => return Err(protocol("an unknown message")),
+            }
+        }
+    }
+
+    /// The first row of a query.
+    pub async fn query_one(&mut self, sql: &str) -> Result<Row> {
+        let rows = self.query(sql).await?;
+        rows.into_iter().next().ok_or_else(|| Error::retry(codes::STATEMENT, format!("{}: a query gave no row", self.place)))
+    }
+
+    /// Starts a `COPY ... TO STDOUT`; its rows come by `copy_next`.
+    pub async fn copy_out(&mut self, sql: &str) -> Result<()> {
+        self.send_query(sql).await?;
+        loop {
+            let frame = self.reader.next().await?;
+            match frame.tag {
+                b'H' => return Ok(()),
+                b'E' => {
+                    let error = self.server_error(&frame);
+                    self.drain().await?;
+                    return Err(error);
+                }
+                b'N' | b'S' => {}
+                _ => return Err(protocol("no COPY where one was asked for")),
+            }
+        }
+    }
+
+    /// Reads on to ReadyForQuery.
+    async fn drain(&mut self) -> Result<()> {
+        loop {
+            if self.reader.next().await?.tag == b'Z' {
+                self.busy = false;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Where the next CopyData lies in the buffer (`bytes`), None at the end. Valid until the next call.
+    pub async fn copy_next(&mut self) -> Result<Option<Range<usize>>> {
+        loop {
+            let frame = self.reader.next().await?;
+            match frame.tag {
+                b'd' => return Ok(Some(frame.body)),
+                b'c' | b'C' | b'N' | b'S' => {}
+                b'Z' => {
+                    self.busy = false;
+                    return Ok(None);
+                }
+                b'E' => {
+                    let error = self.server_error(&frame);
+                    self.drain().await?;
+                    return Err(error);
+                }
+                _ => return Err(protocol("something else in the middle of a COPY")),
+            }
+        }
+    }
+
+    pub fn bytes(&self, range: Range<usize>) -> &[u8] {
+        self.reader.bytes(range)
+    }
+
+    /// The messages as they come, for a reader that looks ahead.
+    pub fn frames(&mut self) -> &mut FrameReader<Box<dyn Io>> {
+        &mut self.reader
+    }
+
+    /// Notes that the statement's ReadyForQuery was seen through `frames`.
+    pub fn finished(&mut self) {
+        self.busy = false;
+    }
+
+    /// Sends START_REPLICATION and returns both directions once the server streams.
+    pub async fn copy_both(mut self, sql: &str) -> Result<(FrameReader<ReadHalf<Box<dyn Io>>>, WriteHalf<Box<dyn Io>>)> {
+        self.send_query(sql).await?;
+        loop {
+            let frame = self.reader.next().await?;
+            match frame.tag {
+                b'W' => break,
+                b'E' => return Err(self.server_error(&frame)),
+                b'N' | b'S' => {}
+                _ => return Err(protocol("no replication where it was asked for")),
+            }
+        }
+        let mut write = None;
+        let reader = self.reader.map(|io| {
+            let (read, other) = tokio::io::split(io);
+            write = Some(other);
+            read
+        });
+        let write = write.ok_or_else(|| protocol("nothing"))?;
+        Ok((reader, write))
+    }
+
+    /// What a cancel request for this session is made of.
+    pub fn cancel_key(&self) -> (i32, i32) {
+        (self.process_id, self.secret_key)
+    }
+}
+
+fn data_row(mut body: &[u8]) -> Result<Row> {
+    let short = || protocol("a row that is too short");
+    let take = |body: &mut &[u8], n: usize| -> Result<Vec<u8>> {
+        let head = body.get(..n).ok_or_else(short)?.to_vec();
+        *body = &body[n..];
+        Ok(head)
+    };
+    let count = take(&mut body, 2)?;
+    let count = u16::from_be_bytes([count[0], count[1]]);
+    let mut row = Vec::with_capacity(count as usize);
+    for _ in 0..count {
+        let length = take(&mut body, 4)?;
+        let length = i32::from_be_bytes([length[0], length[1], length[2], length[3]]);
+        row.push(match usize::try_from(length) {
+            Err(_) => None,
+            Ok(n) => Some(String::from_utf8(take(&mut body, n)?).map_err(|_| protocol("text that is not UTF-8"))?),
+        });
+    }
+    Ok(row)
+}

@@ -1,0 +1,137 @@
+//! Commands that need no running server: the pre-flight of a database, and looking into a data directory.
+
+use crate::codes;
+use crate::config::Config;
+use crate::data_dir::DataDir;
+use crate::registry;
+use mainstem_connector::{Options, Severity, SourceSettings};
+use mainstem_env::Env;
+use mainstem_log::{EventLog, LocalLog, PartitionInfo, records};
+use mainstem_types::{Error, Result, SourceName};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// `mainstem check URL`: exit code 1 when capture would fail.
+pub async fn check(env: Env, url: &str) -> Result<ExitCode> {
+    let url = match url.strip_prefix("env:") {
+        Some(name) => std::env::var(name)
+            .map_err(|_| Error::fix(codes::NO_SOURCE_URL, format!("environment variable {name} is not set")))?,
+        None => url.to_string(),
+    };
+    let connectors = registry::connectors();
+    let connector = connectors.iter().find(|c| c.accepts(&url)).ok_or_else(|| {
+        let schemes: Vec<_> = connectors.iter().flat_map(|c| c.spec().schemes).map(|s| format!("{s}://")).collect();
+        Error::fix(codes::CHECK_FAILED, "no connector speaks the URL's scheme")
+            .hint(format!("a URL begins with {}", schemes.join(" or ")))
+    })?;
+    let name = SourceName::new("check").map_err(|e| Error::bug(codes::CHECK_FAILED, e))?;
+    let settings = SourceSettings { name, url, options: Options::default(), owned: Default::default() };
+    let findings = connector.open(env, settings)?.check().await?;
+    for finding in &findings {
+        let word = match finding.severity {
+            Severity::Note => "note",
+            Severity::Warning => "warning",
+            Severity::Fatal => "error",
+        };
+        println!("{word}[{}]: {}", finding.code, finding.message);
+        if let Some(fix) = &finding.fix {
+            println!("  mend: {fix}");
+        }
+    }
+    let fatal = findings.iter().any(|f| f.severity == Severity::Fatal);
+    println!("{}", if fatal { "not ready: mend what is marked as error" } else { "ready to be captured" });
+    Ok(if fatal { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn open(env: Env, config: &Config) -> Result<(DataDir, Arc<LocalLog>)> {
+    let data = DataDir::open(&env, &config.data)?;
+    let log = LocalLog::open(env, &data.path.join("log"), config.log.clone())?;
+    Ok((data, log))
+}
+
+pub fn list(env: Env, config: &Config) -> Result<()> {
+    let (_data, log) = open(env, config)?;
+    for p in log.partitions() {
+        println!("{}\t{} records\t{} bytes", p.at, p.end - p.start, p.bytes);
+    }
+    log.close()
+}
+
+pub fn describe(env: Env, config: &Config, topic: &str) -> Result<()> {
+    let (_data, log) = open(env, config)?;
+    for p in partitions(&log, topic)? {
+        println!("{}\tstart {}\tend {}\tbytes {}\tcleanup.policy {:?}", p.at, p.start, p.end, p.bytes, p.config.cleanup);
+    }
+    log.close()
+}
+
+/// One line a record: offset, time, key and value as text where they are text, else as hexadecimal digits.
+pub async fn read(env: Env, config: &Config, topic: &str) -> Result<()> {
+    let (_data, log) = open(env, config)?;
+    for p in partitions(&log, topic)? {
+        let mut offset = p.start;
+        while offset < p.end {
+            for record in records(&log.read(&p.at, offset, 1 << 20).await?.batches)? {
+                offset = record.offset + 1;
+                println!(
+                    "{}\t{}\t{}\t{}\t{}",
+                    p.at,
+                    record.offset,
+                    record.time_ms,
+                    shown(record.key.as_deref()),
+                    shown(record.value.as_deref())
+                );
+            }
+        }
+    }
+    log.close()
+}
+
+fn shown(bytes: Option<&[u8]>) -> String {
+    match bytes {
+        None => "null".to_string(),
+        Some(bytes) => match std::str::from_utf8(bytes) {
+            Ok(text) if !text.contains(|c: char| c.is_control()) => text.to_string(),
+            _ => bytes.iter().map(|b| format!("{b:02x}")).collect(),
+        },
+    }
+}
+
+fn partitions(log: &LocalLog, topic: &str) -> Result<Vec<PartitionInfo>> {
+    let found: Vec<_> = log.partitions().into_iter().filter(|p| p.at.topic.as_ref() == topic).collect();
+    match found.is_empty() {
+        true => Err(Error::fix(codes::CHECK_FAILED, format!("there is no topic `{topic}`")).hint("mainstem topic list")),
+        false => Ok(found),
+    }
+}
+
+/// Reads every record of the log: batch checksums are compared on the way. Exit code 1 when something is damaged.
+pub async fn verify(env: Env, config: &Config) -> Result<ExitCode> {
+    let (_data, log) = open(env, config)?;
+    let mut damaged = 0;
+    for p in log.partitions() {
+        match verify_partition(&log, &p).await {
+            Ok(count) => println!("ok       {}\t{count} records", p.at),
+            Err(error) => {
+                damaged += 1;
+                println!("DAMAGED  {}\t{}", p.at, error.chain());
+            }
+        }
+    }
+    log.close()?;
+    Ok(if damaged == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn verify_partition(log: &LocalLog, p: &PartitionInfo) -> Result<i64> {
+    let mut offset = p.start;
+    while offset < p.end {
+        let before = offset;
+        for record in records(&log.read(&p.at, offset, 4 << 20).await?.batches)? {
+            offset = offset.max(record.offset + 1);
+        }
+        if offset == before {
+            return Err(Error::corrupt(codes::DAMAGED, format!("nothing can be read at offset {offset}")));
+        }
+    }
+    Ok(p.end - p.start)
+}
