@@ -1,1 +1,1 @@
-//! End-to-end tests live in `tests/`.
+//! End-to-end tests: the real server, a real PostgreSQL, real clients. See `tests/e2e/main.rs`.

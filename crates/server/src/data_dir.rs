@@ -12,8 +12,6 @@ const FORMAT: u32 = 1;
 /// An opened data directory; the lock goes with it.
 pub struct DataDir {
     pub path: PathBuf,
-    /// Whether this start made it.
-    pub fresh: bool,
     _lock: Box<dyn Send + Sync>,
 }
 
@@ -35,14 +33,13 @@ impl DataDir {
             Err(e) => return Err(at(e)),
         };
         let version = path.join("VERSION");
-        let fresh = !env.disk.exists(&version);
-        if fresh {
+        if !env.disk.exists(&version) {
             env.disk.replace(&version, format!("{FORMAT}\n").as_bytes()).map_err(at)?;
         }
         let text = env.disk.read(&version).map_err(at)?;
         let text = String::from_utf8_lossy(&text).trim().to_string();
         match text.parse::<u32>() {
-            Ok(found) if found <= FORMAT => Ok(Self { path: path.to_path_buf(), fresh, _lock: lock }),
+            Ok(found) if found <= FORMAT => Ok(Self { path: path.to_path_buf(), _lock: lock }),
             Ok(found) => Err(Error::fix(
                 codes::NEWER_DATA,
                 format!("the data directory {} has format {found}; this version knows formats up to {FORMAT}", path.display()),

@@ -1,14 +1,13 @@
 //! What the server knows of itself, for `/readyz`, `/metrics` and the system schema.
 
 use crate::config::Setting;
-use mainstem_http::HealthFacts;
+use mainstem_http::{HealthFacts, Sample};
 use mainstem_log::{EventLog, LocalLog};
 use mainstem_pipeline::Sources;
 use mainstem_query::{DeadLetterFact, SettingFact, SystemFacts, TopicFact};
 use mainstem_types::metrics::Metric;
 use mainstem_types::sources::SourceControl;
 use parking_lot::RwLock;
-use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -40,5 +39,74 @@ impl Facts {
 
     pub fn ready(&self) {
         self.ready.store(true, Ordering::Release);
+    }
+}
+
+impl HealthFacts for Facts {
+    fn unready(&self) -> Vec<String> {
+        if !self.ready.load(Ordering::Acquire) {
+            return vec!["recovery is running".to_string()];
+        }
+        if mainstem_log::metrics::POISONED.get() != 0 {
+            return vec!["the log takes no more appends after a disk error: mend the disk, then restart".to_string()];
+        }
+        Vec::new()
+    }
+
+    fn metrics(&self) -> Vec<&'static dyn Metric> {
+        self.metrics.clone()
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        let Some(sources) = self.parts.read().as_ref().map(|(_, sources)| sources.clone()) else { return Vec::new() };
+        let mut samples = Vec::new();
+        for source in sources.sources() {
+            let labels = vec![("source", source.name.to_string())];
+            let lags = [
+                ("mainstem_source_lag_bytes", "Bytes of the source's log that are not visible here yet.", source.lag_bytes),
+                ("mainstem_source_lag_ms", "Age of the newest visible commit while something is outstanding, milliseconds.", source.lag_ms),
+            ];
+            for (name, help, value) in lags {
+                if let Some(value) = value {
+                    samples.push(Sample { name, help, labels: labels.clone(), value: value as f64 });
+                }
+            }
+        }
+        for table in sources.tables() {
+            let labels = vec![
+                ("source", table.source.to_string()),
+                ("schema", table.schema_name),
+                ("table", table.table_name),
+                ("state", table.state.as_str().to_string()),
+            ];
+            let help = "Changes of a captured table taken in since the start; its state is a label.";
+            samples.push(Sample { name: "mainstem_source_table_changes", help, labels, value: table.changes_total as f64 });
+        }
+        samples.sort_by_key(|s| s.name);
+        samples
+    }
+}
+
+impl SystemFacts for Facts {
+    fn topics(&self) -> Vec<TopicFact> {
+        let partitions = self.parts.read().as_ref().map(|(log, _)| log.partitions()).unwrap_or_default();
+        let fact = |p: mainstem_log::PartitionInfo| TopicFact {
+            topic: p.at.topic.to_string(),
+            partition: p.at.partition,
+            start_offset: p.start,
+            end_offset: p.end,
+            bytes: p.bytes as i64,
+        };
+        partitions.into_iter().map(fact).collect()
+    }
+
+    fn settings(&self) -> Vec<SettingFact> {
+        let fact = |s: &Setting| SettingFact { name: s.key.clone(), value: s.value.clone(), origin: s.origin.to_string() };
+        self.settings.iter().map(fact).collect()
+    }
+
+    /// A value that cannot be held fails its table (nothing is dropped), so there is no dead letter yet.
+    fn dead_letters(&self) -> Vec<DeadLetterFact> {
+        Vec::new()
     }
 }

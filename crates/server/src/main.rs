@@ -120,8 +120,8 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Topic { command, place } => {
             let config = configure(&env, &place, Vec::new())?.config;
             match command {
-                Topic::List => offline::list(env, &config)?,
-                Topic::Describe { topic } => offline::describe(env, &config, &topic)?,
+                Topic::List => offline::list(env, &config).await?,
+                Topic::Describe { topic } => offline::describe(env, &config, &topic).await?,
                 Topic::Read { topic } => offline::read(env, &config, &topic).await?,
             }
         }

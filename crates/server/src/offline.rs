@@ -25,7 +25,7 @@ pub async fn check(env: Env, url: &str) -> Result<ExitCode> {
             .hint(format!("a URL begins with {}", schemes.join(" or ")))
     })?;
     let name = SourceName::new("check").map_err(|e| Error::bug(codes::CHECK_FAILED, e))?;
-    let settings = SourceSettings { name, url, options: Options::default(), owned: Default::default() };
+    let settings = SourceSettings { name, url, options: Options::default(), owned: Default::default(), spool_dir: None };
     let findings = connector.open(env, settings)?.check().await?;
     for finding in &findings {
         let word = match finding.severity {
@@ -49,20 +49,22 @@ fn open(env: Env, config: &Config) -> Result<(DataDir, Arc<LocalLog>)> {
     Ok((data, log))
 }
 
-pub fn list(env: Env, config: &Config) -> Result<()> {
+pub async fn list(env: Env, config: &Config) -> Result<()> {
     let (_data, log) = open(env, config)?;
     for p in log.partitions() {
         println!("{}\t{} records\t{} bytes", p.at, p.end - p.start, p.bytes);
     }
-    log.close()
+    log.close().await;
+    Ok(())
 }
 
-pub fn describe(env: Env, config: &Config, topic: &str) -> Result<()> {
+pub async fn describe(env: Env, config: &Config, topic: &str) -> Result<()> {
     let (_data, log) = open(env, config)?;
     for p in partitions(&log, topic)? {
         println!("{}\tstart {}\tend {}\tbytes {}\tcleanup.policy {:?}", p.at, p.start, p.end, p.bytes, p.config.cleanup);
     }
-    log.close()
+    log.close().await;
+    Ok(())
 }
 
 /// One line a record: offset, time, key and value as text where they are text, else as hexadecimal digits.
@@ -84,7 +86,8 @@ pub async fn read(env: Env, config: &Config, topic: &str) -> Result<()> {
             }
         }
     }
-    log.close()
+    log.close().await;
+    Ok(())
 }
 
 fn shown(bytes: Option<&[u8]>) -> String {
@@ -118,7 +121,7 @@ pub async fn verify(env: Env, config: &Config) -> Result<ExitCode> {
             }
         }
     }
-    log.close()?;
+    log.close().await;
     Ok(if damaged == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

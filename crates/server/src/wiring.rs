@@ -11,7 +11,7 @@ use mainstem_http::HttpServer;
 use mainstem_log::{EventLog, LocalLog};
 use mainstem_pgwire::{PgServer, PgSettings};
 use mainstem_pipeline::{SecretKey, Sources, SourcesParts};
-use mainstem_query::QueryEngine;
+use mainstem_query::{QueryEngine, SnapshotSource};
 use mainstem_types::Result;
 use mainstem_warehouse::Warehouse;
 use std::net::SocketAddr;
@@ -42,8 +42,8 @@ impl Server {
         // The doors are bound first: a port in use is told before anything is recovered. HTTP answers "not ready" meanwhile.
         let facts = Facts::new(settings);
         let http = bind_http(&env, &config, &facts).await?;
-        let http_address = http.as_ref().and_then(|h| h.local_addr());
-        let mut doors: Vec<_> = http.map(|http| mainstem_env::spawn("http", http.run(stopping.clone()))).into_iter().collect();
+        let http_address = http.as_ref().map(HttpServer::local_addr).transpose()?;
+        let mut doors: Vec<_> = http.map(|http| mainstem_env::spawn("http", http.run(stopped(stopping.clone())))).into_iter().collect();
 
         let log = LocalLog::open(env.clone(), &path.join("log"), config.log.clone())?;
         let face: Arc<dyn EventLog> = log.clone();
@@ -60,17 +60,20 @@ impl Server {
             live: warehouse.clone(),
             connectors: registry::connectors(),
             key,
+            spool_dir: path.join("spool").join("sources"),
         })
         .await?;
         facts.connect(log.clone(), sources.clone());
         if config.query.spill_dir.as_os_str().is_empty() {
-            config.query.spill_dir = path.join("spool");
+            config.query.spill_dir = path.join("spool").join("queries");
         }
-        let engine = QueryEngine::new(env.clone(), warehouse.clone(), sources.clone(), config.query.clone(), facts.clone())?;
+        let tables = warehouse.clone();
+        let snapshots: SnapshotSource = Arc::new(move || tables.snapshot());
+        let engine = QueryEngine::new(env.clone(), snapshots, sources.clone(), config.query.clone(), facts.clone())?;
         let (users, made_password) = users::open(&env, &face, admin_password).await?;
         let pg = bind_pg(&env, &config, engine, users).await?;
-        let pg_address = pg.as_ref().and_then(|pg| pg.local_addr());
-        doors.extend(pg.map(|pg| mainstem_env::spawn("pgwire", pg.run(stopping))));
+        let pg_address = pg.as_ref().map(PgServer::local_addr).transpose()?;
+        doors.extend(pg.map(|pg| mainstem_env::spawn("pgwire", pg.run(stopped(stopping)))));
         facts.ready();
         Ok(Self { _data: data, log, warehouse, sources, pg: pg_address, http: http_address, made_password, stop, doors })
     }
@@ -81,8 +84,13 @@ impl Server {
         self.sources.stop();
         self.warehouse.close().await?;
         drop(self.doors);
-        self.log.close()
+        self.log.close().await;
+        Ok(())
     }
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 fn key_file(config: &Config, data: &Path) -> PathBuf {

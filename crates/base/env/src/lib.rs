@@ -30,6 +30,7 @@ impl Env {
     }
 
     /// Random bytes fit for secrets and names.
+    #[allow(clippy::disallowed_methods)] // the one place that asks the machine for randomness
     pub fn random<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
         rand::RngCore::fill_bytes(&mut rand::rng(), &mut bytes);

@@ -11,7 +11,8 @@ use mainstem_types::{
 use std::sync::Arc;
 use std::time::Instant;
 
-const ROWS: usize = 100_000;
+/// As many as a pipeline has in one batch.
+const ROWS: usize = 8_000;
 
 fn column(id: i32, name: &str, kind: ColumnType) -> Column {
     let not_null = id == 1;
@@ -79,7 +80,7 @@ fn main() {
     };
     for (rows_per_tx, op) in [(1, Op::Update), (4, Op::Update), (ROWS, Op::Update), (ROWS, Op::Read)] {
         let batch = batch(rows_per_tx, op);
-        let times = (0..15).map(|_| {
+        let times = (0..200).map(|_| {
             let begin = Instant::now();
             let part = std::hint::black_box(encode(&context, &batch).unwrap());
             (begin.elapsed().as_nanos() as f64 / ROWS as f64, part.batches.len() / ROWS)

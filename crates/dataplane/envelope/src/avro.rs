@@ -44,6 +44,14 @@ impl Digits {
     #[inline]
     pub(crate) fn of(mut n: u64) -> Self {
         let mut digits = Self { buffer: [0; 20], start: 20 };
+        // Two at a time: the chain of divisions is what costs.
+        while n >= 100 {
+            let pair = (n % 100) as u8;
+            n /= 100;
+            digits.start -= 2;
+            digits.buffer[digits.start] = b'0' + pair / 10;
+            digits.buffer[digits.start + 1] = b'0' + pair % 10;
+        }
         loop {
             digits.start -= 1;
             digits.buffer[digits.start] = b'0' + (n % 10) as u8;
@@ -187,7 +195,7 @@ mod tests {
 
     #[test]
     fn digits_of_any_number() {
-        for n in [0, 7, 10, 99, 12_345, u64::MAX] {
+        for n in [0, 7, 10, 99, 100, 101, 12_345, 123_456, u64::MAX] {
             assert_eq!(Digits::of(n).text(), n.to_string().as_bytes());
         }
     }

@@ -14,6 +14,9 @@ use mainstem_types::{ChangeBatch, ColumnId, Error, Generation, Op, Result, Sourc
 /// Uncompressed bytes at which a record batch ends; one record may be larger.
 const RECORD_BATCH_BYTES_MAX: usize = 1 << 20;
 
+/// Room for a narrow record: an envelope without its images is about 180 bytes.
+const RECORD_BYTES_GUESS: usize = 320;
+
 /// Order of an event within its transaction, a varint; left out when 0.
 pub(crate) const ORDER_HEADER: &str = "mainstem.order";
 /// Columns whose value did not change and was not sent: their ids as varints. It alone decides; placeholders do not.
@@ -46,13 +49,13 @@ pub fn encode(context: &EncodeContext<'_>, batch: &ChangeBatch) -> Result<Partit
     check(batch)?;
     let rows = Image::of(&batch.schema, &batch.rows)?;
     let old = batch.old.as_ref().map(|old| Image::of(&batch.schema, old)).transpose()?;
-    let mut encoder = Encoder::new(context, &batch.schema);
+    let mut encoder = Encoder::new(context, &batch.schema, batch.len());
     let (mut old_at, mut unchanged_at, mut run) = (0, 0, 0);
     for (row, op) in batch.ops.iter().enumerate() {
         while batch.txs[run].0 as usize <= row {
             run += 1;
         }
-        encoder.source.set(&batch.txs[run].1);
+        encoder.source.set(&batch.txs[run].1, *op == Op::Read);
         let mut event = Event { op: *op, row, lsn: batch.lsns[row], order: batch.orders[row], old: None, unchanged: &[] };
         if batch.old_rows.get(old_at).is_some_and(|at| *at as usize == row) {
             event.old = Some(old_at);
@@ -72,8 +75,8 @@ pub fn encode(context: &EncodeContext<'_>, batch: &ChangeBatch) -> Result<Partit
 /// The marker that begins a generation in a table's topic: a truncate envelope with the header `mainstem.generation`, so that outside
 /// readers who honour truncates start afresh as well. Of `batch` only the schema and the first transaction's facts are used.
 pub fn encode_generation(context: &EncodeContext<'_>, batch: &ChangeBatch, generation: Generation) -> Result<PartitionAppend> {
-    let mut encoder = Encoder::new(context, &batch.schema);
-    encoder.source.set(&batch.txs.first().map_or(Tx { id: 0, commit_lsn: 0, commit_time_us: 0 }, |(_, tx)| *tx));
+    let mut encoder = Encoder::new(context, &batch.schema, 1);
+    encoder.source.set(&batch.txs.first().map_or(Tx { id: 0, commit_lsn: 0, commit_time_us: 0 }, |(_, tx)| *tx), false);
     let lsn = batch.lsns.first().copied().unwrap_or(0);
     encoder.value_of(Op::Truncate, lsn, |out| out.extend_from_slice(&[0, 0]));
     encoder.records.push(None, Some(&encoder.value), &[(GENERATION_HEADER, generation.to_string().as_bytes())]);
@@ -129,14 +132,14 @@ struct Encoder<'a> {
 }
 
 impl<'a> Encoder<'a> {
-    fn new(context: &EncodeContext<'_>, schema: &'a TableSchema) -> Self {
+    fn new(context: &EncodeContext<'_>, schema: &'a TableSchema, events: usize) -> Self {
         Self {
             schema,
             source: SourceBlock::new(context, schema),
             key_id: context.ids.key,
             key_columns: key_columns(schema),
             value_id: context.ids.value,
-            records: Records::new(context),
+            records: Records::new(context, events),
             value: Vec::new(),
             key: Vec::new(),
             old_key: Vec::new(),
@@ -354,8 +357,9 @@ struct Records {
 }
 
 impl Records {
-    fn new(context: &EncodeContext<'_>) -> Self {
-        let builder = RecordBatchBuilder::new(context.now_ms);
+    fn new(context: &EncodeContext<'_>, events: usize) -> Self {
+        let room = events.saturating_mul(RECORD_BYTES_GUESS).min(RECORD_BATCH_BYTES_MAX);
+        let builder = RecordBatchBuilder::with_capacity(context.now_ms, room);
         Self { to: TopicPartition::new(context.topic, 0), time_ms: context.now_ms, builder, done: Vec::new(), records: 0 }
     }
 
@@ -363,7 +367,8 @@ impl Records {
     fn push(&mut self, key: Option<&Vec<u8>>, value: Option<&Vec<u8>>, headers: &[(&str, &[u8])]) {
         let size = key.map_or(0, Vec::len) + value.map_or(0, Vec::len);
         if self.builder.records() > 0 && self.builder.bytes() + size > RECORD_BATCH_BYTES_MAX {
-            let full = std::mem::replace(&mut self.builder, RecordBatchBuilder::new(self.time_ms));
+            let full =
+                std::mem::replace(&mut self.builder, RecordBatchBuilder::with_capacity(self.time_ms, RECORD_BATCH_BYTES_MAX));
             self.done.push(full.finish());
         }
         self.builder.push(self.time_ms, key.map(Vec::as_slice), value.map(Vec::as_slice), headers);

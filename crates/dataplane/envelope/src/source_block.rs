@@ -15,8 +15,9 @@ pub(crate) struct SourceBlock {
     table: Vec<u8>,
     /// The envelope's ts_ms, ts_us, ts_ns.
     handled: Vec<u8>,
-    tx: Option<Tx>,
-    /// origin, ts_ms
+    /// What `head`, `sequence` and `tail` are made for: the transaction, and whether a snapshot read its rows.
+    made_for: Option<(Tx, bool)>,
+    /// origin, ts_ms, snapshot, database
     head: Vec<u8>,
     /// `["<commit lsn>","`
     sequence: Vec<u8>,
@@ -47,19 +48,24 @@ impl SourceBlock {
         let mut handled = vec![2];
         put_long(&mut handled, context.now_ms);
         put_times(&mut handled, context.now_ms.saturating_mul(1000));
-        Self { origin, database, table, handled, tx: None, head: Vec::new(), sequence: Vec::new(), tail: Vec::new() }
+        Self { origin, database, table, handled, made_for: None, head: Vec::new(), sequence: Vec::new(), tail: Vec::new() }
     }
 
-    /// The transaction of the records that follow.
+    /// The transaction of the records that follow, and whether they are rows of a snapshot.
     #[inline]
-    pub(crate) fn set(&mut self, tx: &Tx) {
-        if self.tx.as_ref() == Some(tx) {
-            return;
+    pub(crate) fn set(&mut self, tx: &Tx, snapshot: bool) {
+        if self.made_for != Some((*tx, snapshot)) {
+            self.made_for = Some((*tx, snapshot));
+            self.make(tx, snapshot);
         }
-        self.tx = Some(*tx);
+    }
+
+    fn make(&mut self, tx: &Tx, snapshot: bool) {
         self.head.clear();
         self.head.extend_from_slice(&self.origin);
         put_long(&mut self.head, tx.commit_time_us.div_euclid(1000));
+        self.head.extend_from_slice(if snapshot { b"\x00\x08true" } else { b"\x00\x0afalse" });
+        self.head.extend_from_slice(&self.database);
         self.sequence.clear();
         self.sequence.extend_from_slice(b"[\"");
         self.sequence.extend_from_slice(Digits::of(tx.commit_lsn).text());
@@ -79,8 +85,6 @@ impl SourceBlock {
     #[inline]
     pub(crate) fn put(&self, out: &mut Vec<u8>, op: Op, lsn: u64) {
         out.extend_from_slice(&self.head);
-        out.extend_from_slice(if op == Op::Read { b"\x00\x08true" } else { b"\x00\x0afalse" });
-        out.extend_from_slice(&self.database);
         let digits = Digits::of(lsn);
         put_long(out, (self.sequence.len() + digits.text().len() + 2) as i64);
         out.extend_from_slice(&self.sequence);

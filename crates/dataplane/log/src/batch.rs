@@ -119,11 +119,10 @@ impl RecordBatchBuilder {
             return Bytes::new();
         }
         let mut attributes = 0;
-        if self.compress && self.buffer.len() - HEADER_BYTES >= COMPRESS_BYTES_MIN {
-            if let Some(smaller) = compressed(&self.buffer) {
-                self.buffer = smaller;
-                attributes = LZ4;
-            }
+        let worth = self.compress && self.buffer.len() - HEADER_BYTES >= COMPRESS_BYTES_MIN;
+        if worth && let Some(smaller) = compressed(&self.buffer) {
+            self.buffer = smaller;
+            attributes = LZ4;
         }
         let length = self.buffer.len() - PREFIX_BYTES;
         let out = &mut self.buffer;

@@ -1,6 +1,8 @@
 //! The log's error codes; one page each in `docs/errors/`.
 
-use mainstem_types::Code;
+use mainstem_types::{Code, Error};
+use std::io;
+use std::path::Path;
 
 /// A write or sync failed: nothing is appended any more until a restart.
 pub const POISONED: Code = Code::new("LOG-001", "58030");
@@ -24,3 +26,30 @@ pub const CLOSED: Code = Code::new("LOG-009", "57P01");
 pub const PARTITION_HELD: Code = Code::new("LOG-010", "55P03");
 /// An append that contradicts itself.
 pub const BAD_APPEND: Code = Code::new("LOG-011", "XX000");
+
+/// The refusal after a failed write or sync.
+pub(crate) fn poisoned() -> Error {
+    Error::corrupt(POISONED, "the log stopped taking appends: a write or sync failed, so what the disk holds is not known")
+        .hint("see the first error in the server's own log, mend the disk, then restart; what was acknowledged is kept")
+}
+
+pub(crate) fn full() -> Error {
+    Error::retry(DISK_FULL, "the disk of the log is full or down to its reserve; appends wait, reads go on")
+        .hint("free space on that disk, or lower retention; no restart is needed")
+}
+
+pub(crate) fn closed() -> Error {
+    Error::retry(CLOSED, "the log is closed")
+}
+
+pub(crate) fn open_failed(path: &Path, what: &str) -> Error {
+    Error::corrupt(OPEN_FAILED, format!("the log cannot be opened: {}: {what}", path.display()))
+}
+
+pub(crate) fn read_failed(path: &Path, error: io::Error) -> Error {
+    Error::retry(READ_FAILED, format!("cannot read {}", path.display())).caused_by(error)
+}
+
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

@@ -3,8 +3,22 @@
 //! `EventLog` is the only face; what it promises must be possible on Apache Kafka as well (decision 24).
 
 pub mod batch;
+mod checkpoint;
 pub mod codes;
+mod committer;
+mod entry;
+mod index;
 mod local;
+pub mod metrics;
+mod partition;
+mod queue;
+mod recovery;
+mod retention;
+mod segment;
+mod settings;
+mod topics;
+mod wal;
+mod writer;
 
 pub use batch::{RecordBatchBuilder, RecordRef, RecordView, records, visit};
 pub use local::{LocalLog, LogSettings};
@@ -128,4 +142,15 @@ pub trait LogTransaction: Send + Sync {
     async fn append(&mut self, parts: Vec<PartitionAppend>) -> Result<Vec<i64>>;
     /// Writes the last piece and makes everything durable and visible at once. Returns the base offsets of `parts`, the seal's last.
     async fn commit(self: Box<Self>, parts: Vec<PartitionAppend>, seal: Option<Seal>) -> Result<Vec<i64>>;
+}
+
+/// Shows bytes to every decoder of the log's own files; for fuzzing.
+#[doc(hidden)]
+pub fn decode_any(bytes: &[u8]) {
+    let _ = entry::decode(bytes);
+    let _ = checkpoint::Checkpoint::decode(bytes, std::path::Path::new("checkpoint"));
+    let (offsets, times) = bytes.split_at(bytes.len() / 16 * 8);
+    if let Some(indexes) = index::Indexes::decode(offsets, times, 1 << 20, 0) {
+        let _ = indexes.position_of(1 << 10);
+    }
 }

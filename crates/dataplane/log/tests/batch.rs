@@ -1,4 +1,5 @@
 //! Record batches against the `kafka-protocol` crate, both ways, and against bad bytes.
+#![allow(clippy::unwrap_used)] // a test says what is wrong by failing
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::protocol::StrBytes;
@@ -124,6 +125,14 @@ proptest! {
             framed[17..21].copy_from_slice(&crc.to_be_bytes());
             let _ = records(&Bytes::from(framed));
         }
+    }
+
+    #[test]
+    fn random_files_are_refused_or_read(kind in 0_u8..7, mut bytes in proptest::collection::vec(any::<u8>(), 1..200)) {
+        mainstem_log::decode_any(&bytes);
+        // Entries of a known kind get further.
+        bytes[0] = kind;
+        mainstem_log::decode_any(&bytes);
     }
 
     #[test]

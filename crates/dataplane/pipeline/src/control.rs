@@ -17,6 +17,7 @@ use mainstem_types::sources::{CreateSource, DropMode, Notice, SourceControl, Sou
 use mainstem_types::{Error, Result, SourceName, TableId, TableRecord, TableState};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -53,6 +54,8 @@ pub struct SourcesParts {
     pub live: Arc<dyn LiveTables>,
     pub connectors: Vec<Arc<dyn Connector>>,
     pub key: SecretKey,
+    /// Directory for what sources keep on disk for a while; emptied at start.
+    pub spool_dir: PathBuf,
 }
 
 /// All sources. One per server.
@@ -63,6 +66,7 @@ pub struct Sources {
     live: Arc<dyn LiveTables>,
     connectors: Vec<Arc<dyn Connector>>,
     key: SecretKey,
+    spool_dir: PathBuf,
     ids: Arc<TableIds>,
     running: Mutex<BTreeMap<SourceName, Running>>,
     /// Dropped sources of this name ended at this barrier.
@@ -95,6 +99,7 @@ impl Sources {
             live: parts.live,
             connectors: parts.connectors,
             key: parts.key,
+            spool_dir: parts.spool_dir,
             ids: Arc::new(ids),
             running: Mutex::default(),
             dropped: Mutex::default(),
@@ -117,8 +122,9 @@ impl Sources {
     fn open_source(&self, record: &SourceRecord, url: String) -> Result<Arc<dyn Source>> {
         let connector = self.connectors.iter().find(|c| c.spec().name == record.connector);
         let connector = connector.ok_or_else(|| no_connector(&url, &self.connectors))?;
+        let spool_dir = Some(self.spool_dir.join(record.name.as_str()));
         let settings =
-            SourceSettings { name: record.name.clone(), url, options: record.options.clone(), owned: record.owned.clone() };
+            SourceSettings { name: record.name.clone(), url, options: record.options.clone(), owned: record.owned.clone(), spool_dir };
         connector.open(self.env.clone(), settings)
     }
 

@@ -26,6 +26,8 @@ const RETENTION_MS: i64 = 7 * 24 * 3600 * 1000;
 pub struct Piece {
     parts: Vec<PartitionAppend>,
     batches: Vec<TableBatch>,
+    /// Whether records of `_schemas` are among the parts.
+    new_schemas: bool,
 }
 
 impl Piece {
@@ -50,6 +52,8 @@ pub struct Ingest {
     last_full: Option<Moment>,
     /// A source transaction too large for one append, and the ends its pieces have reached.
     large: Option<(Box<dyn LogTransaction>, BTreeMap<TopicPartition, i64>)>,
+    /// Whether its pieces have records of `_schemas`.
+    large_schemas: bool,
 }
 
 pub struct IngestStart {
@@ -82,8 +86,7 @@ impl Ingest {
             position,
             last_barrier,
             last_full: None,
-            large: None,
-        })
+            large: None, large_schemas: false })
     }
 
     pub fn position(&self) -> Option<&Position> {
@@ -133,6 +136,7 @@ impl Ingest {
     /// Adds the marker that begins a generation in the table's topic.
     pub fn add_generation(&self, piece: &mut Piece, record: &TableRecord, empty: &ChangeBatch) -> Result<()> {
         let (ids, schema_records) = self.schemas.ids(&record.topic, &empty.schema)?;
+        piece.new_schemas |= schema_records.is_some();
         piece.parts.extend(schema_records);
         let context = self.context(&record.topic, ids);
         piece.parts.push(encode_generation(&context, empty, record.generation)?);
@@ -141,6 +145,7 @@ impl Ingest {
 
     fn encode_into(&self, piece: &mut Piece, record: &TableRecord, topic: &str, changes: &ChangeBatch) -> Result<()> {
         let (ids, schema_records) = self.schemas.ids(&record.topic, &changes.schema)?;
+        piece.new_schemas |= schema_records.is_some();
         piece.parts.extend(schema_records);
         piece.parts.push(encode(&self.context(topic, ids), changes)?);
         Ok(())
@@ -156,6 +161,7 @@ impl Ingest {
         if self.large.is_none() {
             self.large = Some((self.log.begin().await?, BTreeMap::new()));
         }
+        self.large_schemas |= piece.new_schemas;
         let Some((transaction, ends)) = &mut self.large else { return Ok(()) };
         let counts: Vec<_> = piece.parts.iter().map(|p| (p.to.clone(), i64::from(p.records))).collect();
         let bases = transaction.append(piece.parts).await?;
@@ -168,6 +174,7 @@ impl Ingest {
     /// Forgets an unfinished large transaction: its stream broke off.
     pub fn abandon_large(&mut self) {
         self.large = None;
+        self.large_schemas = false;
     }
 
     /// Appends rows and barrier, durable on return, and hands them to the live tables. `records` are table records that change at this
@@ -188,7 +195,7 @@ impl Ingest {
                 ends.entry(to).or_insert(end);
             }
         }
-        let Piece { mut parts, batches } = piece;
+        let Piece { mut parts, batches, new_schemas } = piece;
         if !records.is_empty() {
             let borrowed: Vec<&TableRecord> = records.iter().map(Arc::as_ref).collect();
             parts.push(table_append(&borrowed, now_ms));
@@ -211,6 +218,10 @@ impl Ingest {
         };
         mainstem_env::fault::point("ingest.after_append");
         metrics::BARRIERS.add(1);
+        if new_schemas || self.large_schemas {
+            self.schemas.refresh().await?;
+            self.large_schemas = false;
+        }
         self.seq += 1;
         self.position = Some(position);
         self.last_barrier = now;

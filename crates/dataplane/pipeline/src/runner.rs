@@ -270,10 +270,7 @@ impl Runner {
         let mut touched = Vec::new();
         for (upstream, table) in captured {
             match self.tables.entries.get_mut(&upstream) {
-                None => {
-                    let id = self.ids.next().await?;
-                    self.tables.add(id, &table);
-                }
+                None => self.add_table(&table).await?,
                 Some(entry) => {
                     entry.rows_estimated = table.rows_estimated;
                     let parent = table.parent.as_ref().map(|p| query_name(&self.tables.source, p));
@@ -289,6 +286,13 @@ impl Runner {
             }
         }
         touched.into_iter().for_each(|upstream| self.tables.touch(upstream));
+        Ok(())
+    }
+
+    async fn add_table(&mut self, found: &FoundTable) -> Result<()> {
+        let id = self.ids.next().await?;
+        let log = self.log.clone();
+        self.tables.add(id, found, |topic| log.partitions().iter().any(|p| *p.at.topic == *topic));
         Ok(())
     }
 

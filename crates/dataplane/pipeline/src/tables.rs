@@ -176,14 +176,19 @@ impl Tables {
         Self { source, entries, excluded: BTreeMap::new(), changed: BTreeSet::new(), gone: Vec::new() }
     }
 
-    /// Adds a table that was not there; its first copy will make generation 1.
-    pub fn add(&mut self, table: TableId, found: &FoundTable) {
+    /// Adds a table that was not there; its first copy will make generation 1. `topic_taken`: whether the log has a topic of this name,
+    /// which then belongs to another table (or to one that was dropped) and is not mixed with this one.
+    pub fn add(&mut self, table: TableId, found: &FoundTable, topic_taken: impl Fn(&str) -> bool) {
         let schema = found.schema.clone();
+        let mut topic = topic_name(&self.source, &schema.name);
+        if topic_taken(&topic) || self.entries.values().any(|e| *e.record.topic == *topic) {
+            topic = format!("{topic}_{table}");
+        }
         let record = TableRecord {
             table,
             source: self.source.clone(),
             name: query_name(&self.source, &schema.name),
-            topic: format!("{}.{}.{}", self.source, schema.name.schema, schema.name.name).into(),
+            topic: topic.into(),
             state: TableState::Waiting,
             generation: Generation(0),
             live: None,
@@ -254,6 +259,16 @@ fn excluded_status(source: &SourceName, name: &TableName, reason: &str) -> Sourc
     }
 }
 
+/// Longest topic name before a suffix, bytes; Kafka's bound is 249.
+const TOPIC_BYTES_MAX: usize = 200;
+
+/// The topic of a table as Debezium names it: what Kafka does not allow in a topic's name becomes `_`.
+fn topic_name(source: &SourceName, upstream: &TableName) -> String {
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' };
+    let name: String = format!("{source}.{}.{}", upstream.schema, upstream.name).chars().map(allowed).collect();
+    name[..name.len().min(TOPIC_BYTES_MAX - 24)].to_string()
+}
+
 /// `public.film` of source `shop` is `shop.film`; `sales.orders` is `shop_sales.orders`.
 pub fn query_name(source: &SourceName, upstream: &TableName) -> TableName {
     match upstream.schema.as_ref() {
@@ -286,7 +301,7 @@ mod tests {
     fn entry(columns: Vec<Column>) -> Entry {
         let mut tables = Tables::new(SourceName::new("shop").unwrap(), vec![]);
         let found = FoundTable { schema: Arc::new(schema(columns)), rows_estimated: None, parent: None, excluded: None };
-        tables.add(TableId(1), &found);
+        tables.add(TableId(1), &found, |_| false);
         tables.entries.remove(&UpstreamId(7)).unwrap()
     }
 
@@ -312,6 +327,8 @@ mod tests {
     #[test]
     fn names_follow_the_schema() {
         let shop = SourceName::new("shop").unwrap();
+        assert_eq!(topic_name(&shop, &TableName::new("public", "film")), "shop.public.film");
+        assert_eq!(topic_name(&shop, &TableName::new("public", "Größe 1")), "shop.public.Gr__e_1");
         assert_eq!(query_name(&shop, &TableName::new("public", "film")), TableName::new("shop", "film"));
         assert_eq!(query_name(&shop, &TableName::new("sales", "orders")), TableName::new("shop_sales", "orders"));
     }

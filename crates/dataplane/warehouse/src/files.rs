@@ -126,7 +126,7 @@ impl FileWriter {
     /// Ends the file and syncs it; the directory is the caller's to sync.
     pub fn finish(mut self, schema: &TableSchema) -> Result<DataFile> {
         let metadata = self.writer.finish().map_err(file_error(&self.path, "write"))?;
-        self.writer.into_inner().map_err(file_error(&self.path, "write"))?.flush().map_err(io_error(&self.path, "write"))?;
+        self.writer.inner_mut().flush().map_err(io_error(&self.path, "write"))?;
         self.file.sync().map_err(io_error(&self.path, "sync"))?;
         let bytes = self.file.len().map_err(io_error(&self.path, "read"))?;
         let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())

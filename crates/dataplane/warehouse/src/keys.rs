@@ -11,7 +11,7 @@ use arrow::datatypes::{
     TimeUnit, TimestampMicrosecondType,
 };
 use mainstem_types::{ColumnType, Error, Identity, Result, TableSchema};
-use xxhash_rust::xxh3::xxh3_128_with_seed;
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
 /// Makes keys of one table's rows.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub(crate) struct KeyCodec {
     pub columns: Vec<usize>,
     exact: bool,
     seed: u64,
+    /// Tells runs of other identities or seeds apart.
+    pub fingerprint: u64,
 }
 
 enum Cells<'a> {
@@ -63,7 +65,10 @@ impl KeyCodec {
         let columns = schema.identity_indexes();
         let widths: Option<u32> = columns.iter().map(|at| width(&schema.columns[*at].kind)).sum();
         let exact = columns.len() <= 8 && widths.is_some_and(|w| w <= 15);
-        Some(Self { columns, exact, seed })
+        let mut form = vec![u8::from(exact)];
+        columns.iter().for_each(|at| form.extend_from_slice(&schema.columns[*at].id.0.to_le_bytes()));
+        let fingerprint = xxh3_64_with_seed(&form, seed);
+        Some(Self { columns, exact, seed, fingerprint })
     }
 
     /// The keys of all rows of a batch that has the table's columns.

@@ -33,7 +33,7 @@ impl GroupReader {
 
     /// Applies a table's topic up to `end`; returns the number of events. What a generation has flushed is left out.
     pub fn read_table(&self, state: &mut SourceState, id: TableId, end: i64) -> Result<u64> {
-        let Some(table) = state.tables.get(&id) else { return Ok(0) };
+        let Some(table) = state.tables.get(&id).filter(|t| t.broken.is_none()) else { return Ok(0) };
         let at = TopicPartition { topic: table.record.topic.clone(), partition: 0 };
         let mut offset = table.offset;
         let decoder = Decoder::new(self.schemas.clone());
@@ -75,7 +75,7 @@ impl GroupReader {
                     *events += changes.len() as u64;
                     let generation = mainstem_types::Generation(table.topic_generation);
                     let wanted = table.rows().any(|r| r.home.generation == generation);
-                    if wanted || table.record.generation == generation {
+                    if wanted || (table.record.generation == generation && generation.0 > table.discarded) {
                         state.apply(&TableBatch { table: id, generation, changes: Arc::new(changes) });
                     }
                 }

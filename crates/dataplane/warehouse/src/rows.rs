@@ -13,7 +13,7 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use mainstem_env::Env;
-use mainstem_types::{Error, Generation, Identity, Result, TableId, TableSchema};
+use mainstem_types::{Error, Generation, Identity, Result, SourceName, TableId, TableSchema};
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use std::collections::BTreeMap;
@@ -36,6 +36,7 @@ pub(crate) struct Resume {
 pub(crate) struct Home {
     pub env: Env,
     pub settings: Arc<WarehouseSettings>,
+    pub source: SourceName,
     pub table: TableId,
     pub generation: Generation,
     /// `tables/<table id>/<generation>`
@@ -153,7 +154,7 @@ impl Rows {
         if let Some(column) = schema.columns.iter().find(retyped) {
             return Err(self.misfit(&format!("column `{}` changed its name or type", column.name)));
         }
-        if rekeyed && self.live_rows > 0 {
+        if rekeyed && self.live_rows > 0 && !(self.multiset && schema.identity == Identity::WholeRow) {
             return Err(self.misfit("its identity changed"));
         }
         let arrow = schema.arrow();
@@ -168,6 +169,33 @@ impl Rows {
         self.arrow = arrow;
         self.views = schema.arrow_views();
         self.changed = true;
+        if rekeyed { self.reindex() } else { Ok(()) }
+    }
+
+    /// Makes the index anew: the whole row is the key, and it has other columns now.
+    fn reindex(&mut self) -> Result<()> {
+        let old = std::mem::take(&mut self.index);
+        for run in old.runs {
+            self.home.env.disk.remove_file(&run.path).map_err(io_error(&run.path, "remove"))?;
+        }
+        let Some(codec) = &self.codec else { return Ok(()) };
+        for (id, segment) in &self.segments {
+            match &segment.body {
+                Body::Hot(hot) => {
+                    for piece in &hot.pieces {
+                        for (key, row) in codec.keys(&piece.rows)?.into_iter().zip(piece.start..) {
+                            if segment.is_live(row) {
+                                self.index.active.add(key, RowAddr { segment: *id, row });
+                            }
+                        }
+                    }
+                }
+                Body::File(filed) => {
+                    let run = crate::open::rebuild_run(&self.home, &self.schema, codec, &filed.file, *id)?;
+                    self.index.runs.push(Arc::new(run));
+                }
+            }
+        }
         Ok(())
     }
 
@@ -216,6 +244,16 @@ impl Rows {
         Ok((hot, files))
     }
 
+    /// Gives up files none of whose rows is live; the next commit takes them out.
+    pub fn drop_dead_files(&mut self) {
+        let dead = |s: &Segment| matches!(s.body, Body::File(_)) && s.dead.len() >= u64::from(s.rows);
+        for (_, segment) in self.segments.extract_if(.., |_, s| dead(s)) {
+            if let Body::File(filed) = segment.body {
+                self.gone_views.extend(filed.handed_out());
+            }
+        }
+    }
+
     /// Sets all hot rows that are not already on their way aside; the index is the caller's.
     pub fn freeze(&mut self) -> Result<Frozen> {
         self.open = None;
@@ -235,9 +273,9 @@ impl Rows {
     }
 
     /// Replaces frozen segments by the file they were written to; rows that died meanwhile are dead in the file too.
-    pub fn install(&mut self, frozen: Frozen, written: Option<Written>) {
+    pub fn install(&mut self, frozen: Frozen, written: Option<Written>) -> Result<()> {
         if frozen.truncations != self.truncations {
-            return;
+            return Ok(());
         }
         let mut dead = RoaringBitmap::new();
         for part in frozen.segments {
@@ -250,6 +288,7 @@ impl Rows {
             self.index.runs.extend(written.run.map(Arc::new));
         }
         self.count_hot_bytes();
+        if frozen.codec.map(|c| c.fingerprint) == self.codec.as_ref().map(|c| c.fingerprint) { Ok(()) } else { self.reindex() }
     }
 
     /// Gives frozen segments back after a flush that failed.
@@ -274,8 +313,7 @@ impl Rows {
         match frozen.write(&self.home) {
             Ok(written) => {
                 self.index.active = HotKeys::default();
-                self.install(frozen, written);
-                Ok(())
+                self.install(frozen, written)
             }
             Err(error) => {
                 self.thaw(frozen);
@@ -318,10 +356,9 @@ impl Frozen {
             }
         }
         let file = Arc::new(writer.finish(&self.schema)?);
-        let run = match &self.codec {
-            Some(_) => Some(Run::write(disk, &home.index_dir.join(format!("{name}.run")), entries, &[self.target])?),
-            None => None,
-        };
+        let path = home.index_dir.join(format!("{name}.run"));
+        let run =
+            self.codec.as_ref().map(|codec| Run::write(disk, &path, entries, &[self.target], codec.fingerprint)).transpose()?;
         crate::metrics::FLUSHED_ROWS.add(u64::from(next));
         Ok(Some(Written { file, run }))
     }

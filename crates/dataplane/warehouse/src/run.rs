@@ -1,6 +1,7 @@
 //! A sorted run of the key index: one file, mapped, checksummed, derived from Parquet files and rebuilt from them when it is missing.
 //!
-//! Layout (little-endian): magic `MSRUN001`, entry count u64, xxh3-64 of entries and segments u64, segment count u64; then entries
+//! Layout (little-endian): magic `MSRUN001`, entry count u64, xxh3-64 of entries and segments u64, segment count u64,
+//! fingerprint of the key's form u64; then entries
 //! of 24 bytes (key u128, segment u32, row u32) sorted by key; then the ids of the segments covered, u32 each.
 
 use crate::codes;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
 
 const MAGIC: &[u8; 8] = b"MSRUN001";
-const HEADER: usize = 32;
+const HEADER: usize = 40;
 const ENTRY: usize = 24;
 
 /// See the module.
@@ -25,13 +26,14 @@ pub(crate) struct Run {
 }
 
 /// Bytes of a run. `entries` need not be sorted.
-pub(crate) fn encode(entries: &mut [(u128, RowAddr)], segments: &[u32]) -> Vec<u8> {
+fn encode(entries: &mut [(u128, RowAddr)], segments: &[u32], fingerprint: u64) -> Vec<u8> {
     entries.sort_unstable_by_key(|(key, at)| (*key, at.segment, at.row));
     let mut bytes = Vec::with_capacity(HEADER + entries.len() * ENTRY + segments.len() * 4);
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&(entries.len() as u64).to_le_bytes());
     bytes.extend_from_slice(&[0; 8]);
     bytes.extend_from_slice(&(segments.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(&fingerprint.to_le_bytes());
     for (key, at) in entries.iter() {
         bytes.extend_from_slice(&key.to_le_bytes());
         bytes.extend_from_slice(&at.segment.to_le_bytes());
@@ -47,26 +49,30 @@ pub(crate) fn encode(entries: &mut [(u128, RowAddr)], segments: &[u32]) -> Vec<u
 
 impl Run {
     /// Writes a run; not synced, because a torn one is found by its checksum and rebuilt.
-    pub fn write(disk: &dyn Disk, path: &Path, mut entries: Vec<(u128, RowAddr)>, segments: &[u32]) -> Result<Self> {
-        let bytes = encode(&mut entries, segments);
+    pub fn write(disk: &dyn Disk, path: &Path, mut entries: Vec<(u128, RowAddr)>, segments: &[u32], form: u64) -> Result<Self> {
+        let bytes = encode(&mut entries, segments, form);
         drop(entries);
         let failed = |e| Error::retry(codes::IO, format!("cannot write the index run {}", path.display())).caused_by(e);
         let file = disk.open(path, OpenMode::CreateNew).map_err(failed)?;
         file.write_all_at(&bytes, 0).map_err(failed)?;
         drop(bytes);
-        Self::open(disk, path)?
+        Self::open(disk, path, form)?
             .ok_or_else(|| Error::corrupt(codes::CORRUPT, format!("the index run {} does not read back", path.display())))
     }
 
-    /// None when the bytes are not a whole run.
-    pub fn open(disk: &dyn Disk, path: &Path) -> Result<Option<Self>> {
+    /// None when the bytes are not a whole run of this form of keys.
+    pub fn open(disk: &dyn Disk, path: &Path, form: u64) -> Result<Option<Self>> {
         let map = disk
             .map(path)
             .map_err(|e| Error::retry(codes::IO, format!("cannot read the index run {}", path.display())).caused_by(e))?;
         let number = |at: usize| map.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
         let (Some(entries), Some(sum), Some(segments)) = (number(8), number(16), number(24)) else { return Ok(None) };
         let size = (entries as u128) * ENTRY as u128 + (segments as u128) * 4 + HEADER as u128;
-        if map.get(..8) != Some(MAGIC.as_slice()) || size != map.len() as u128 || xxh3_64(&map[HEADER..]) != sum {
+        if map.get(..8) != Some(MAGIC.as_slice())
+            || size != map.len() as u128
+            || number(32) != Some(form)
+            || xxh3_64(&map[HEADER..]) != sum
+        {
             return Ok(None);
         }
         let entries = entries as usize;

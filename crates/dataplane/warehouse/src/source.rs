@@ -1,10 +1,11 @@
 //! The live tables of one source and the applier that moves them from barrier to barrier, all together.
 
+use crate::codes;
 use crate::metrics;
 use crate::snapshot::{Snapshot, TableView};
 use crate::table::{Gone, Ground, Table, note_hot_bytes};
 use mainstem_envelope::tail::{Group, Visible};
-use mainstem_types::{Barrier, Result, SourceName, TableBatch, TableId, TableName, TableState};
+use mainstem_types::{Barrier, Error, Result, SourceName, TableBatch, TableId, TableName, TableState};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,6 +58,12 @@ impl SourceSnapshot {
             }
             snapshot.tables.insert(name, view.clone());
         }
+        // An inherited parent's own rows belong to its view as well.
+        for (parent, leaves) in &mut snapshot.parents {
+            if snapshot.tables.contains_key(parent) && !leaves.contains(parent) {
+                leaves.insert(0, parent.clone());
+            }
+        }
     }
 }
 
@@ -91,12 +98,13 @@ impl SourceState {
         note_hot_bytes(&mut self.hot_bytes, hot);
     }
 
-    pub fn hot_bytes(&self) -> usize {
-        self.hot_bytes
+    /// Bytes that a flush would write.
+    pub fn flush_bytes(&self) -> usize {
+        self.tables.values().filter_map(|t| t.live.as_ref()).map(|r| r.hot_bytes).sum()
     }
 
     pub fn is_changed(&self) -> bool {
-        self.tables.values().any(|t| t.rows().any(|r| r.changed))
+        self.tables.values().any(|t| t.live.as_ref().is_some_and(|r| r.changed))
     }
 
     /// Makes known the tables and generations that this barrier begins, before its rows are applied.
@@ -180,6 +188,11 @@ impl Source {
         if group.barrier.seq <= state.seq {
             return Ok(());
         }
+        if state.seq > 0 && group.barrier.seq != state.seq + 1 {
+            state.halted = true;
+            let text = format!("source {}: barrier {} came after {}", self.name, group.barrier.seq, state.seq);
+            return Err(Error::bug(codes::CLOSED, text).hint("restart: the log has what is missing"));
+        }
         if large {
             let before = state.show()?;
             *self.published.lock() = Some(before);
@@ -192,7 +205,6 @@ impl Source {
         }
         if done.is_ok() {
             state.arrive(&group.barrier);
-            self.tell(&group.barrier, now_us);
         }
         // A group that could not be read whole stays unseen: readers keep what was published.
         state.halted = done.is_err();
@@ -201,6 +213,10 @@ impl Source {
         }
         drop(state);
         group.release();
+        // Whoever waited for this barrier must find it in the next snapshot.
+        if done.is_ok() {
+            self.tell(&group.barrier, now_us);
+        }
         done
     }
 

@@ -1,11 +1,12 @@
 //! A live table: the record that the pipeline keeps of it, the generation that readers see and the one being filled.
 
+use crate::codes;
 use crate::metrics;
 use crate::rows::{Home, Rows};
 use crate::settings::WarehouseSettings;
 use crate::snapshot::{FileView, TableView};
 use mainstem_env::Env;
-use mainstem_types::{Error, Generation, Result, TableBatch, TableId, TableRecord, TableSchema, TableState};
+use mainstem_types::{Error, Generation, Result, SourceName, TableBatch, TableId, TableRecord, TableSchema, TableState};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
@@ -20,11 +21,12 @@ pub(crate) struct Ground {
 }
 
 impl Ground {
-    pub fn home(&self, table: TableId, generation: Generation) -> Home {
+    pub fn home(&self, source: &SourceName, table: TableId, generation: Generation) -> Home {
         let place = |kind: &str| self.dir.join(kind).join(table.to_string()).join(generation.to_string());
         Home {
             env: self.env.clone(),
             settings: self.settings.clone(),
+            source: source.clone(),
             table,
             generation,
             dir: place("tables"),
@@ -50,6 +52,8 @@ pub(crate) struct Table {
     pub topic_generation: u32,
     /// Why it cannot go on; later changes are left in the log.
     pub broken: Option<Arc<Error>>,
+    /// Generations up to this one were half built before the last start and are thrown away.
+    pub discarded: u32,
     position: Option<String>,
     view: Option<Arc<TableView>>,
     ground: Ground,
@@ -64,6 +68,7 @@ impl Table {
             offset: 0,
             topic_generation: 0,
             broken: None,
+            discarded: 0,
             position: None,
             view: None,
             ground,
@@ -91,12 +96,13 @@ impl Table {
     pub fn begin(&mut self, generation: Generation, schema: &Arc<TableSchema>, gone: &mut Vec<Gone>) {
         let known = self.rows().any(|r| r.home.generation == generation);
         let newest = self.rows().map(|r| r.home.generation).max();
-        if known || newest.is_some_and(|n| generation < n) {
+        if known || newest.is_some_and(|n| generation < n) || generation.0 <= self.discarded {
             return;
         }
         gone.extend(self.filling.take().map(retire));
         self.topic_generation = self.topic_generation.max(generation.0);
-        self.filling = Some(Rows::new(self.ground.home(self.record.table, generation), schema.clone()));
+        self.broken = None;
+        self.filling = Some(Rows::new(self.ground.home(&self.record.source, self.record.table, generation), schema.clone()));
         self.touch();
     }
 
@@ -131,12 +137,22 @@ impl Table {
     pub fn set_record(&mut self, record: &Arc<TableRecord>, gone: &mut Vec<Gone>) {
         self.record = record.clone();
         self.touch();
+        if record
+            .live
+            .is_some_and(|live| live.0 <= self.discarded && self.live.as_ref().is_none_or(|l| l.home.generation != live))
+        {
+            let text = format!("generation {} of {} was thrown away at the last start", record.generation, record.name);
+            return self.fail(Error::bug(codes::MISFIT, text).hint("RESYNC the table to build it anew"));
+        }
+        if self.broken.is_some() {
+            // A generation that broke while it was filled is not whole: readers keep the one before.
+            return;
+        }
         if let Some(live) = record.live
             && self.filling.as_ref().is_some_and(|r| r.home.generation == live)
         {
             gone.extend(self.live.take().map(retire));
             self.live = self.filling.take();
-            self.broken = None;
         } else if record.live.is_some() && self.live.is_none() && record.live == Some(record.generation) {
             // A table without a single row or event.
             self.begin(record.generation, &record.schema, gone);
@@ -154,6 +170,16 @@ impl Table {
         }
     }
 
+    /// After a replay: columns that were added or dropped since the last row.
+    pub fn catch_up_record(&mut self) {
+        let record = self.record.clone();
+        if let Some(live) = self.live.as_mut().filter(|l| l.home.generation == record.generation)
+            && let Err(error) = live.evolve(&record.schema)
+        {
+            self.fail(error);
+        }
+    }
+
     pub fn set_position(&mut self, position: &str) {
         self.position = Some(position.to_string());
     }
@@ -167,7 +193,7 @@ impl Table {
             (hot, files) = live.show()?;
         }
         let live = self.live.as_ref();
-        let home = self.ground.home(self.record.table, self.record.live.unwrap_or(self.record.generation));
+        let home = self.ground.home(&self.record.source, self.record.table, self.record.live.unwrap_or(self.record.generation));
         let view = Arc::new(TableView {
             record: self.shown_record(),
             schema: live.map_or_else(|| self.record.schema.clone(), |l| l.schema.clone()),

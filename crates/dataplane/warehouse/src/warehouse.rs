@@ -1,22 +1,31 @@
 //! The warehouse as others hold it: opening, snapshots, and the tail that feeds it.
 
 use crate::codes;
+use crate::flush::{FLUSHED_TOPIC, Flushed};
+use crate::open::{LastWords, last_words, open_sources, read_words, seed};
+use crate::replay::GroupReader;
 use crate::settings::WarehouseSettings;
 use crate::snapshot::Snapshot;
 use crate::source::{Source, SourceState};
 use crate::table::Ground;
 use async_trait::async_trait;
-use mainstem_env::{Env, spawn_thread};
+use mainstem_env::{Env, JoinOnDrop, Moment, blocking, spawn, spawn_thread};
 use mainstem_envelope::Schemas;
 use mainstem_envelope::tail::{self, LiveTables, Receiver, Sender, Visible};
-use mainstem_log::EventLog;
-use mainstem_types::{Error, Result, SourceName};
+use mainstem_log::{Cleanup, EventLog, PartitionAppend, RecordBatchBuilder, TopicConfig, TopicPartition};
+use mainstem_types::barrier::BARRIER_TOPIC;
+use mainstem_types::{Error, Result, SourceName, TableId};
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
+
+/// How often the flusher looks.
+const FLUSH_LOOK: Duration = Duration::from_millis(200);
 
 /// All live tables of a data directory.
 pub struct Warehouse {
@@ -25,6 +34,9 @@ pub struct Warehouse {
     pub(crate) schemas: Arc<Schemas>,
     pub(crate) sources: RwLock<BTreeMap<SourceName, Arc<Source>>>,
     appliers: Mutex<BTreeMap<SourceName, Applier>>,
+    /// How far the barriers' topic was read, and each source's last barrier in it.
+    barrier_words: tokio::sync::Mutex<(i64, LastWords)>,
+    flusher: Mutex<Option<JoinOnDrop<()>>>,
     pub(crate) stop: watch::Sender<bool>,
 }
 
@@ -44,9 +56,107 @@ impl Warehouse {
         schemas: Arc<Schemas>,
         settings: WarehouseSettings,
     ) -> Result<Arc<Self>> {
-        let ground = Ground { env, settings: Arc::new(settings), dir: dir.to_path_buf(), seed: 0 };
+        let mut ground = Ground { env, settings: Arc::new(settings), dir: dir.to_path_buf(), seed: 0 };
+        let config = TopicConfig { partitions: 1, cleanup: Cleanup::Compact, retention_ms: None, retention_bytes: None };
+        log.create_topic(FLUSHED_TOPIC, config).await?;
+        let words = read_words(log.as_ref()).await?;
+        ground.seed = seed(&ground)?;
+        let reader = GroupReader { log: log.clone(), schemas: schemas.clone(), runtime: Handle::current() };
+        let opened = ground.clone();
+        let sources = blocking(move || open_sources(&opened, words, &reader)).await.ok_or_else(opening_stopped)??;
         let (stop, _) = watch::channel(false);
-        Ok(Arc::new(Self { ground, log, schemas, sources: RwLock::default(), appliers: Mutex::default(), stop }))
+        let warehouse = Arc::new(Self {
+            ground,
+            log,
+            schemas,
+            sources: RwLock::new(sources),
+            appliers: Mutex::default(),
+            barrier_words: tokio::sync::Mutex::default(),
+            flusher: Mutex::default(),
+            stop,
+        });
+        *warehouse.flusher.lock() = Some(spawn("flush", flush_loop(Arc::downgrade(&warehouse))));
+        Ok(warehouse)
+    }
+
+    /// Flushes every source now (or one): all that is visible is then in Delta tables.
+    pub async fn flush(&self, only: Option<&SourceName>) -> Result<()> {
+        let chosen = |source: &&Arc<Source>| only.is_none_or(|name| *name == source.name);
+        let sources: Vec<Arc<Source>> = self.sources.read().values().filter(chosen).cloned().collect();
+        for source in sources {
+            self.flush_source(source).await?;
+        }
+        Ok(())
+    }
+
+    /// A clean stop: appliers end after the group they are at, then everything is flushed. The next start has nothing to replay.
+    pub async fn close(&self) -> Result<()> {
+        self.stop.send_replace(true);
+        let flusher = self.flusher.lock().take();
+        drop(flusher);
+        let names: Vec<SourceName> = self.appliers.lock().keys().cloned().collect();
+        for name in names {
+            self.stop_applier(&name).await;
+        }
+        self.flush(None).await
+    }
+
+    async fn flush_source(&self, source: Arc<Source>) -> Result<()> {
+        let busy = source.clone();
+        let flushed = blocking(move || {
+            busy.sweep();
+            busy.flush()
+        });
+        let flushed = flushed.await.ok_or_else(|| Error::bug(codes::IO, "a flush panicked; its tables stay in memory"))??;
+        if flushed.tables.is_empty() {
+            return Ok(());
+        }
+        let text = serde_json::to_vec(&flushed)
+            .map_err(|e| Error::bug(codes::MISFIT, "a flush record cannot be written as JSON").caused_by(e))?;
+        let now_ms = self.ground.env.clock.now_us() / 1000;
+        let mut record = RecordBatchBuilder::new(now_ms);
+        record.push(now_ms, Some(source.name.as_str().as_bytes()), Some(&text), &[]);
+        let to = TopicPartition::new(FLUSHED_TOPIC, 0);
+        self.log.append(vec![PartitionAppend { to, batches: record.finish(), records: 1 }], None).await?;
+        self.move_floors(&source, &flushed).await
+    }
+
+    /// The log may forget what is durable in tables. Of barriers, the last of each source stays: it is the source's position.
+    async fn move_floors(&self, source: &Source, flushed: &Flushed) -> Result<()> {
+        let floors = source.with_state(|state| {
+            let floor = |id: &TableId| flushed.tables.iter().filter(|t| t.table == *id).map(|t| t.resume.offset).min();
+            state.topics.iter().filter_map(|(topic, id)| Some((topic.clone(), floor(id)?))).collect::<Vec<_>>()
+        });
+        for (topic, offset) in floors {
+            self.log.set_retention_floor(&TopicPartition { topic, partition: 0 }, offset);
+        }
+        let mut words = self.barrier_words.lock().await;
+        let (from, last) = &mut *words;
+        *from = last_words(self.log.as_ref(), BARRIER_TOPIC, *from, last).await?;
+        last.values_mut().for_each(|(_, value)| *value = None);
+        if let Some(floor) = last.values().map(|(offset, _)| *offset).min() {
+            self.log.set_retention_floor(&TopicPartition::new(BARRIER_TOPIC, 0), floor);
+        }
+        Ok(())
+    }
+
+    /// Flushes the sources whose time has come or that are too large; called a few times a second.
+    async fn flush_due(&self, last: &mut BTreeMap<SourceName, Moment>) {
+        let sources: Vec<Arc<Source>> = self.sources.read().values().cloned().collect();
+        for source in sources {
+            let now = self.ground.env.clock.moment();
+            let since = now - *last.entry(source.name.clone()).or_insert(now);
+            let settings = &self.ground.settings;
+            let (bytes, changed) = source.with_state(|state| (state.flush_bytes() as u64, state.is_changed()));
+            let due = since.as_millis() as u64 >= settings.flush_interval_ms;
+            if !(bytes >= settings.flush_bytes && changed || due) {
+                continue;
+            }
+            last.insert(source.name.clone(), now);
+            if let Err(error) = self.flush_source(source.clone()).await {
+                tracing::error!(source = %source.name, error = %error.chain(), "flush failed; it is tried again");
+            }
+        }
     }
 
     /// What a query sees from now on: every source at its last barrier. Costs what changed since the last call.
@@ -68,15 +178,14 @@ impl Warehouse {
         let applier = self.appliers.lock().remove(name);
         if let Some(applier) = applier {
             applier.stop.send_replace(true);
-            let _ = mainstem_env::blocking(move || applier.thread.join()).await;
+            let _ = blocking(move || applier.thread.join()).await;
         }
     }
 
     fn run_applier(&self, source: Arc<Source>, mut groups: Receiver) -> Result<Applier> {
         let (stop, mut stopped) = watch::channel(false);
-        let runtime = tokio::runtime::Handle::current();
-        let reader =
-            crate::replay::GroupReader { log: self.log.clone(), schemas: self.schemas.clone(), runtime: runtime.clone() };
+        let runtime = Handle::current();
+        let reader = GroupReader { log: self.log.clone(), schemas: self.schemas.clone(), runtime: runtime.clone() };
         let clock = self.ground.env.clock.clone();
         let work = move || {
             loop {
@@ -87,7 +196,8 @@ impl Warehouse {
                         group = groups.next() => group,
                     }
                 });
-                let Some(mut group) = next else { return };
+                // Told to stop: what is in the log already is still applied, because the next applier goes on after it.
+                let Some(mut group) = next.or_else(|| groups.try_next()) else { return };
                 let done = source.apply(&mut group, &mut |state, barrier| reader.read(state, barrier), clock.now_us());
                 if let Err(error) = done {
                     tracing::error!(source = %source.name, error = %error.chain(), "live tables stop at their last barrier");
@@ -98,6 +208,21 @@ impl Warehouse {
         let thread =
             spawn_thread("apply", work).map_err(|e| Error::retry(codes::IO, "cannot start an applier thread").caused_by(e))?;
         Ok(Applier { stop, thread })
+    }
+}
+
+fn opening_stopped() -> Error {
+    Error::bug(codes::IO, "opening the live tables panicked")
+}
+
+async fn flush_loop(warehouse: Weak<Warehouse>) {
+    let mut last = BTreeMap::new();
+    loop {
+        let Some(warehouse) = warehouse.upgrade() else { return };
+        warehouse.flush_due(&mut last).await;
+        let clock = warehouse.ground.env.clock.clone();
+        drop(warehouse);
+        clock.sleep(FLUSH_LOOK).await;
     }
 }
 

@@ -32,7 +32,7 @@ pub struct ChaosOptions {
 
 impl Default for ChaosOptions {
     fn default() -> Self {
-        Self { seed: 1, workers: 3, pause: Duration::from_millis(2), large_rows: 20_000, large_every: 200, truncate: true }
+        Self { seed: 1, workers: 3, pause: Duration::from_millis(5), large_rows: 20_000, large_every: 200, truncate: true }
     }
 }
 
@@ -166,8 +166,9 @@ impl Worker {
                 continue;
             };
             while !self.finished(done, transactions) {
-                let large =
-                    self.number == 0 && self.options.large_rows > 0 && (done + 1) % u64::from(self.options.large_every) == 0;
+                let large = self.number == 0
+                    && self.options.large_rows > 0
+                    && (done + 1).is_multiple_of(u64::from(self.options.large_every));
                 let (text, commit) = if large { self.large() } else { self.small() };
                 done += 1;
                 match execute(&client, &text, commit).await {

@@ -5,6 +5,7 @@
 
 pub mod chaos;
 pub mod compare;
+pub mod disk;
 pub mod mainstem;
 pub mod poller;
 pub mod postgres;

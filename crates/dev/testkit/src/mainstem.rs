@@ -20,12 +20,21 @@ pub struct MainstemOptions {
     /// Further flags after `start --data ... --pg-listen ... --http-listen ...`.
     pub arguments: Vec<String>,
     pub environment: Vec<(String, String)>,
+    /// Text of a `mainstem.toml`, given with `--config`.
+    pub config: Option<String>,
 }
 
 impl MainstemOptions {
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Flushes hot rows to files every so many milliseconds, so that a short test meets files too.
+    #[must_use]
+    pub fn flush_every_ms(mut self, interval: u64) -> Self {
+        self.config = Some(format!("[warehouse]\nflush_interval_ms = {interval}\n"));
         self
     }
 
@@ -63,6 +72,9 @@ impl Mainstem {
         };
         let directory = tempfile::Builder::new().prefix("mainstem-data-").tempdir()?.keep();
         let watchdog = Watchdog::start(&directory, "pid", "KILL")?;
+        if let Some(config) = &options.config {
+            fs::write(directory.join("mainstem.toml"), config)?;
+        }
         Ok(Self { binary, directory, pg_port: free_port()?, http_port: free_port()?, options, server: None, _watchdog: watchdog })
     }
 
@@ -129,10 +141,15 @@ impl Mainstem {
     pub fn command(&self, subcommand: &str) -> Command {
         let mut command = Command::new(&self.binary);
         command.arg(subcommand).env("MAINSTEM_ADMIN_PASSWORD", ADMIN_PASSWORD).current_dir(&self.directory);
+        // Ours (a demo, a bench), no option of the server.
+        command.env_remove("MAINSTEM_PROFILE");
         if subcommand == "start" {
             command.arg("--data").arg(self.data_directory());
             command.args(["--pg-listen", &format!("127.0.0.1:{}", self.pg_port)]);
             command.args(["--http-listen", &format!("127.0.0.1:{}", self.http_port)]);
+            if self.options.config.is_some() {
+                command.arg("--config").arg(self.directory.join("mainstem.toml"));
+            }
             command.args(&self.options.arguments);
         }
         for (name, value) in &self.options.environment {
@@ -268,7 +285,7 @@ impl Drop for Mainstem {
 /// `WAIT FOR SOURCE`, once.
 pub async fn wait_for_source(client: &Client, name: &str, timeout: Duration) -> Result<()> {
     let statement = format!("WAIT FOR SOURCE {name} TIMEOUT '{}s'", timeout.as_secs());
-    Ok(client.batch_execute(&statement).await.map_err(explain)?)
+    client.batch_execute(&statement).await.map_err(explain)
 }
 
 /// A client error with the server's message, code and hint in it.

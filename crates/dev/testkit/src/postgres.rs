@@ -250,7 +250,7 @@ impl Postgres {
         let mut text = format!(
             "listen_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = '{}'\nwal_level = logical\n\
              max_replication_slots = 20\nmax_wal_senders = 20\nmax_connections = 100\nfsync = {durable}\n\
-             synchronous_commit = {durable}\nfull_page_writes = {durable}\nshared_buffers = 64MB\nmax_wal_size = 4GB\n\
+             synchronous_commit = on\nfull_page_writes = {durable}\nshared_buffers = 64MB\nmax_wal_size = 4GB\n\
              log_min_messages = warning\nlog_line_prefix = '%m [%p] '\nautovacuum_naptime = 10s\n",
             self.port,
             self.directory.display()

@@ -125,7 +125,7 @@ impl Bulk {
         let frames = self.session.frames();
         loop {
             let mut ahead = LookAhead::new(decoder);
-            let mut at = 0;
+            let (mut at, mut stopped) = (0, false);
             while let Some(frame) = frames.peek(at)? {
                 at = frames.offset_after(&frame);
                 let body = frames.bytes(frame.body.clone());
@@ -134,10 +134,12 @@ impl Bulk {
                     _ => Peeked::Other,
                 };
                 if !ahead.see(decoder, &seen, at) {
+                    stopped = true;
                     break;
                 }
             }
-            let mut left = ahead.limit().unwrap_or(at);
+            let limit = ahead.limit().unwrap_or(at);
+            let mut left = limit;
             while left > 0 {
                 let Some(frame) = frames.peek(0)? else { break };
                 left = left.saturating_sub(frames.offset_after(&frame));
@@ -172,7 +174,8 @@ impl Bulk {
                     return Ok(BulkStep::Going);
                 }
             }
-            if decoder.has_whole() && decoder.is_full() {
+            // A transaction that is not all here yet may be huge: what is whole leaves before it.
+            if decoder.has_whole() && (decoder.is_full() || stopped || limit == 0) {
                 decoder.flush()?;
                 return Ok(BulkStep::Going);
             }
@@ -243,4 +246,32 @@ fn tuple(body: &[u8]) -> Result<Option<BulkTuple>> {
         return Err(bad());
     }
     Ok(Some(BulkTuple { lsn, message }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_tuples_with_and_without_the_file_header() {
+        let row =
+            [&[0, 3, 0, 0, 0, 8][..], &[0, 0, 0, 0, 0, 0, 1, 2], &[0, 0, 0, 4, 0, 0, 0, 9], &[0, 0, 0, 2, b'C', 1]].concat();
+        let headed = [SIGNATURE, &[0; 8], &row].concat();
+        for body in [row, headed] {
+            let found = tuple(&body).unwrap().unwrap();
+            assert_eq!((found.lsn, &body[found.message]), (0x102, &b"C\x01"[..]));
+        }
+        assert!(tuple(&[0xff, 0xff]).unwrap().is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_never_panic(bytes: Vec<u8>, headed: bool) {
+            let body = if headed { [SIGNATURE, &bytes].concat() } else { [&[0, 3, 0, 0, 0, 8][..], &bytes].concat() };
+            if let Ok(Some(found)) = tuple(&body) {
+                prop_assert!(body.get(found.message).is_some());
+            }
+        }
+    }
 }

@@ -198,12 +198,8 @@ fn numeric(modifier: i32) -> ColumnType {
 impl Domain {
     fn read(cells: &Cells<'_>) -> Result<Self> {
         let element = cells.get(7).zip(cells.get(8)).map(|(name, schema)| (schema.to_string(), name.to_string()));
-        let base_type = TypeName {
-            name: cells.text(4)?.to_string(),
-            schema: cells.text(5)?.to_string(),
-            class: cells.byte(6)?,
-            element,
-        };
+        let base_type =
+            TypeName { name: cells.text(4)?.to_string(), schema: cells.text(5)?.to_string(), class: cells.byte(6)?, element };
         Ok(Self { base: cells.number(2)?, modifier: cells.number(3)?, base_type })
     }
 }
@@ -245,12 +241,8 @@ impl Relation {
         let type_oid: u32 = cells.number(4)?;
         let type_modifier: i32 = cells.number(5)?;
         let element = cells.get(12).zip(cells.get(13)).map(|(name, schema)| (schema.to_string(), name.to_string()));
-        let declared = TypeName {
-            name: cells.text(9)?.to_string(),
-            schema: cells.text(10)?.to_string(),
-            class: cells.byte(11)?,
-            element,
-        };
+        let declared =
+            TypeName { name: cells.text(9)?.to_string(), schema: cells.text(10)?.to_string(), class: cells.byte(11)?, element };
         // A domain is held as what it stands on and keeps its own name.
         let (mut held, mut oid, mut modifier) = (declared.clone(), type_oid, type_modifier);
         while held.class == b'd' {
@@ -301,11 +293,13 @@ impl Relation {
 
     /// Debezium's choice: the primary key, else the first unique index over columns that cannot be NULL.
     fn record_key(&self) -> Vec<ColumnId> {
-        let not_null = |i: &&Index| {
-            i.columns.iter().all(|id| self.columns.iter().any(|c| c.column.id == *id && c.column.not_null))
-        };
+        let not_null =
+            |i: &&Index| i.columns.iter().all(|id| self.columns.iter().any(|c| c.column.id == *id && c.column.not_null));
         let primary = self.indexes.iter().find(|i| i.primary);
-        primary.or_else(|| self.indexes.iter().find(not_null)).filter(|i| self.usable(i)).map_or(Vec::new(), |i| i.columns.clone())
+        primary
+            .or_else(|| self.indexes.iter().find(not_null))
+            .filter(|i| self.usable(i))
+            .map_or(Vec::new(), |i| i.columns.clone())
     }
 
     pub fn schema(&self, version: u32) -> TableSchema {

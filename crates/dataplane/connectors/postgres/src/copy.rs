@@ -11,10 +11,11 @@ use crate::wire::{Session, protocol, quote_name, quote_text};
 use async_trait::async_trait;
 use mainstem_connector::{ITEM_BYTES_MAX, Seen, TableCopy};
 use mainstem_env::{JoinOnDrop, spawn};
-use mainstem_types::{ChangeBatch, Error, Position, Result, TableSchema, Tx, UpstreamId};
+use mainstem_types::{ChangeBatch, Error, ErrorKind, Position, Result, TableSchema, Tx, UpstreamId};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -34,6 +35,8 @@ struct Copy {
     seen: Seen,
     upto: Position,
     batches: mpsc::Receiver<Result<ChangeBatch>>,
+    /// Pieces not yet read to their end: a reader that dies must not look like the end of the table.
+    left: Arc<AtomicUsize>,
     _readers: Vec<JoinOnDrop<()>>,
 }
 
@@ -49,7 +52,11 @@ impl TableCopy for Copy {
         self.upto.clone()
     }
     async fn next(&mut self) -> Result<Option<ChangeBatch>> {
-        self.batches.recv().await.transpose()
+        match self.batches.recv().await {
+            Some(batch) => batch.map(Some),
+            None if self.left.load(Ordering::Acquire) == 0 => Ok(None),
+            None => Err(Error::retry(codes::COPY_VOID, format!("the copy of {} broke off", self.schema.name))),
+        }
     }
 }
 
@@ -61,7 +68,11 @@ pub async fn start(inner: &Arc<Inner>, table: UpstreamId) -> Result<Box<dyn Tabl
     let mut attempts = 0;
     loop {
         match attempt(inner, oid).await {
-            Err(error) if attempts < LOCK_ATTEMPTS && matches!(error.code().id, "PG-015" | "PG-006") => {
+            Err(error)
+                if attempts < LOCK_ATTEMPTS
+                    && error.kind() == ErrorKind::Retry
+                    && matches!(error.code().id, "PG-015" | "PG-006") =>
+            {
                 attempts += 1;
                 tracing::info!(error = error.chain(), attempts, "a copy waits");
                 inner.env.clock.sleep(Duration::from_millis(500)).await;
@@ -111,7 +122,11 @@ async fn tell_blockers(inner: &Inner, waiting: &[String]) -> Result<()> {
     );
     for row in inner.query(&sql).await? {
         let (who, age) = (row.first().cloned().flatten(), row.get(1).cloned().flatten());
-        tracing::warn!(pid = who.unwrap_or_default(), age = age.unwrap_or_default(), "a copy waits for an older transaction to end");
+        tracing::warn!(
+            pid = who.unwrap_or_default(),
+            age = age.unwrap_or_default(),
+            "a copy waits for an older transaction to end"
+        );
     }
     Ok(())
 }
@@ -149,14 +164,20 @@ async fn attempt(inner: &Arc<Inner>, oid: u32) -> Result<Box<dyn TableCopy>> {
         other.query(&format!("{BEGIN}; SET TRANSACTION SNAPSHOT {}", quote_text(&snapshot.exported))).await?;
         sessions.push(other);
     }
+    let left = Arc::new(AtomicUsize::new(ranges.len()));
     let queue = Arc::new(Mutex::new(VecDeque::from(ranges)));
-    let event = Event { tx: Tx { id: 0, commit_lsn: snapshot.lsn, commit_time_us: inner.env.clock.now_us() }, lsn: snapshot.lsn, order: 0 };
+    let event = Event {
+        tx: Tx { id: 0, commit_lsn: snapshot.lsn, commit_time_us: inner.env.clock.now_us() },
+        lsn: snapshot.lsn,
+        order: 0,
+    };
     let readers = sessions.into_iter().map(|session| {
-        let reader = Reader { session, schema: schema.clone(), queue: queue.clone(), sender: sender.clone(), event };
+        let reader =
+            Reader { session, schema: schema.clone(), queue: queue.clone(), sender: sender.clone(), left: left.clone(), event };
         spawn("postgres copy", reader.run())
     });
     let readers = readers.collect();
-    Ok(Box::new(Copy { schema, seen: snapshot.seen, upto, batches, _readers: readers }))
+    Ok(Box::new(Copy { schema, seen: snapshot.seen, upto, batches, left, _readers: readers }))
 }
 
 async fn take_snapshot(session: &mut Session) -> Result<Snapshot> {
@@ -203,6 +224,7 @@ struct Reader {
     schema: Arc<TableSchema>,
     queue: Arc<Mutex<VecDeque<String>>>,
     sender: mpsc::Sender<Result<ChangeBatch>>,
+    left: Arc<AtomicUsize>,
     event: Event,
 }
 
@@ -234,7 +256,9 @@ impl Reader {
                 self.hand_out(full).await?;
             }
         }
-        self.hand_out(rows).await
+        self.hand_out(rows).await?;
+        self.left.fetch_sub(1, Ordering::AcqRel);
+        Ok(())
     }
 
     async fn hand_out(&self, rows: TableRows) -> Result<()> {

@@ -26,6 +26,8 @@ struct Open {
     order: u32,
     /// Position of its end, when it is known from the start (streamed transactions).
     end_lsn: u64,
+    /// It was handed out already: a bulk read began before the place where we are.
+    repeated: bool,
 }
 
 pub struct Decoder {
@@ -120,11 +122,15 @@ impl Decoder {
     fn begin(&mut self, xid: u32, commit_lsn: u64, commit_time_us: i64, end_lsn: u64) {
         let id = widen(xid, self.near_xid);
         self.near_xid = self.near_xid.max(id);
-        self.open = Some(Open { tx: Tx { id, commit_lsn, commit_time_us }, order: 0, end_lsn });
+        self.open =
+            Some(Open { tx: Tx { id, commit_lsn, commit_time_us }, order: 0, end_lsn, repeated: commit_lsn < self.passed });
     }
 
     fn commit(&mut self, end_lsn: u64) -> Result<()> {
         let open = self.open.take().ok_or_else(|| protocol("a commit without its begin"))?;
+        if open.repeated {
+            return Ok(());
+        }
         self.end = Some(CommitPoint { position: self.place.at(end_lsn).position(), commit_time_us: open.tx.commit_time_us });
         self.passed = self.passed.max(end_lsn);
         Ok(())
@@ -182,9 +188,7 @@ impl Decoder {
                 }
                 Ok(())
             }
-            Message::Insert { relation, new } => {
-                self.row(relation, bytes, lsn, |rows, event| rows.insert(&new, event))
-            }
+            Message::Insert { relation, new } => self.row(relation, bytes, lsn, |rows, event| rows.insert(&new, event)),
             Message::Update { relation, old, new } => {
                 self.row(relation, bytes, lsn, |rows, event| rows.update(old.as_ref(), &new, event))
             }
@@ -212,6 +216,9 @@ impl Decoder {
         let open = self.open.as_mut().ok_or_else(|| protocol("a row outside a transaction"))?;
         let event = Event { tx: open.tx, lsn, order: open.order };
         open.order += 1;
+        if open.repeated {
+            return Ok(());
+        }
         let schema = match self.known.get(&oid) {
             Some(Known::Schema(schema, _)) => schema,
             Some(Known::Unreadable(_)) => return Ok(()),

@@ -36,6 +36,12 @@ impl Feedback {
         self.wake.notify_one();
     }
 
+    /// A new stream begins: what an earlier one was told holds no more (the server may be another).
+    pub fn reset(&self, lsn: u64) {
+        self.acknowledged.store(lsn, Ordering::Release);
+        self.wanted.store(0, Ordering::Release);
+    }
+
     /// Returns when something was acknowledged since the last call.
     pub async fn acknowledgement(&self) {
         self.acknowledged_wake.notified().await;

@@ -34,6 +34,13 @@ pub fn connector() -> Arc<dyn Connector> {
     Arc::new(Postgres)
 }
 
+/// One script for an administrator (decision 5): role, grants and publications for what `settings` would capture. Needs the
+/// database, where it looks up the tables. After it ran, a source with the options it names needs no further human step.
+pub async fn administrator_script(env: Env, settings: &SourceSettings) -> Result<String> {
+    let source = source::PostgresSource::new(env, settings::Settings::parse(settings)?);
+    preflight::administrator_script(source.inner()).await
+}
+
 struct Postgres;
 
 #[async_trait]

@@ -2,7 +2,6 @@
 
 use mainstem_types::metrics::{Counter, Metric};
 
-
 pub static ROWS_STREAMED: Counter =
     Counter::new("mainstem_postgres_rows_streamed_total", "How many row changes were decoded from the log of databases?");
 pub static ROWS_COPIED: Counter = Counter::new("mainstem_postgres_rows_copied_total", "How many rows were read by table copies?");
@@ -17,6 +16,7 @@ pub static BULK_MESSAGES: Counter =
     Counter::new("mainstem_postgres_bulk_messages_total", "How many messages were read in bulk while catching up?");
 
 pub fn all() -> &'static [&'static dyn Metric] {
-    static ALL: &[&dyn Metric] = &[&ROWS_STREAMED, &ROWS_COPIED, &BYTES_READ, &STREAMED_BLOCKS, &SPOOLED_BYTES, &BULK_CHUNKS, &BULK_MESSAGES];
+    static ALL: &[&dyn Metric] =
+        &[&ROWS_STREAMED, &ROWS_COPIED, &BYTES_READ, &STREAMED_BLOCKS, &SPOOLED_BYTES, &BULK_CHUNKS, &BULK_MESSAGES];
     ALL
 }

@@ -9,17 +9,47 @@ const EPOCH_SHIFT_US: i64 = 946_684_800_000_000;
 
 #[derive(Debug, PartialEq)]
 pub enum Message<'a> {
-    Begin { commit_lsn: u64, commit_time_us: i64, xid: u32 },
-    Commit { commit_lsn: u64, end_lsn: u64, commit_time_us: i64 },
+    Begin {
+        commit_lsn: u64,
+        commit_time_us: i64,
+        xid: u32,
+    },
+    Commit {
+        commit_lsn: u64,
+        end_lsn: u64,
+        commit_time_us: i64,
+    },
     Relation(Relation),
-    Insert { relation: u32, new: Tuple<'a> },
-    Update { relation: u32, old: Option<Old<'a>>, new: Tuple<'a> },
-    Delete { relation: u32, old: Old<'a> },
-    Truncate { relations: Vec<u32> },
-    StreamStart { xid: u32 },
+    Insert {
+        relation: u32,
+        new: Tuple<'a>,
+    },
+    Update {
+        relation: u32,
+        old: Option<Old<'a>>,
+        new: Tuple<'a>,
+    },
+    Delete {
+        relation: u32,
+        old: Old<'a>,
+    },
+    Truncate {
+        relations: Vec<u32>,
+    },
+    StreamStart {
+        xid: u32,
+    },
     StreamStop,
-    StreamCommit { xid: u32, commit_lsn: u64, end_lsn: u64, commit_time_us: i64 },
-    StreamAbort { xid: u32, subxid: u32 },
+    StreamCommit {
+        xid: u32,
+        commit_lsn: u64,
+        end_lsn: u64,
+        commit_time_us: i64,
+    },
+    StreamAbort {
+        xid: u32,
+        subxid: u32,
+    },
     /// Types, origins, logical messages: nothing to us.
     Other,
 }

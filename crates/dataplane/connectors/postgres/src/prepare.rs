@@ -116,10 +116,12 @@ fn own_slot(inner: &Inner) -> Result<()> {
     if inner.settings.slot_given || inner.settings.owns("slot", slot) {
         return Ok(());
     }
-    Err(Error::fix(codes::NOT_OURS, format!("replication slot {slot} exists and was not made by this data directory")).hint(format!(
-        "give the source another name, name the slot with `slot = '{slot}'`, or drop it there: \
+    Err(Error::fix(codes::NOT_OURS, format!("replication slot {slot} exists and was not made by this data directory")).hint(
+        format!(
+            "give the source another name, name the slot with `slot = '{slot}'`, or drop it there: \
          SELECT pg_drop_replication_slot('{slot}')"
-    )))
+        ),
+    ))
 }
 
 async fn create_slot(inner: &Inner) -> Result<u64> {
@@ -183,11 +185,13 @@ pub async fn align_publications(inner: &Inner, relations: &BTreeMap<u32, Relatio
 }
 
 fn not_ours(publication: &str) -> Error {
-    Error::fix(codes::NOT_OURS, format!("publication {publication} exists and was not made by this data directory")).hint(format!(
-        "give the source another name, name it with `publication = '{publication}'`, or drop it there: \
+    Error::fix(codes::NOT_OURS, format!("publication {publication} exists and was not made by this data directory")).hint(
+        format!(
+            "give the source another name, name it with `publication = '{publication}'`, or drop it there: \
          DROP PUBLICATION {}",
-        quote_name(publication)
-    ))
+            quote_name(publication)
+        ),
+    )
 }
 
 /// Tables of each of our publications that exists.
@@ -265,9 +269,7 @@ pub async fn remove(inner: &Inner) -> Result<()> {
         left.push(format!(
             "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = {slot} AND active"
         ));
-        left.push(format!(
-            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = {slot}"
-        ));
+        left.push(format!("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = {slot}"));
     }
     for publication in settings.publications.iter().filter(|p| !settings.publications_given && settings.owns("publication", p)) {
         left.push(format!("DROP PUBLICATION IF EXISTS {}", quote_name(publication)));

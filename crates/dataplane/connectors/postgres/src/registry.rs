@@ -41,7 +41,10 @@ fn columns_said(relation: &pgoutput::Relation) -> Vec<(String, u32, i32)> {
 pub enum Match {
     Schema(Arc<TableSchema>),
     /// The rows that follow cannot be understood; `new` when this was not yet reported.
-    Stale { new: bool, reason: String },
+    Stale {
+        new: bool,
+        reason: String,
+    },
 }
 
 impl Registry {
@@ -81,7 +84,8 @@ impl Registry {
                 return Match::Schema(self.fit(said, schema, wanted));
             }
         }
-        let before = self.shapes.lock().get(&said.oid).and_then(|known| known.iter().rev().find(|s| s.columns == wanted).cloned());
+        let before =
+            self.shapes.lock().get(&said.oid).and_then(|known| known.iter().rev().find(|s| s.columns == wanted).cloned());
         if let Some(shape) = before {
             return Match::Schema(self.fit(said, (*shape.schema).clone(), wanted));
         }

@@ -102,7 +102,7 @@ impl Settings {
                 publications
             },
             owned: settings.owned.clone(),
-            spool: settings.spool_dir.as_ref().map(|dir| dir.join(&source)),
+            spool: settings.spool_dir.clone(),
             copy_connections: option("copy_connections").parse().unwrap_or(2),
             bulk: option("bulk") == "true",
             source,

@@ -5,8 +5,8 @@ use crate::copy;
 use crate::decoder::Decoder;
 use crate::feedback::Feedback;
 use crate::position::{Place, lsn_text, parse_lsn};
-use crate::prepare;
 use crate::preflight;
+use crate::prepare;
 use crate::registry::Registry;
 use crate::settings::Settings;
 use crate::spool::Spool;
@@ -55,6 +55,10 @@ impl PostgresSource {
             cluster: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    pub fn inner(&self) -> &Arc<Inner> {
+        &self.inner
     }
 }
 
@@ -124,6 +128,17 @@ impl Inner {
         )
     }
 
+    /// Ends a session of ours from before that still holds the slot: of a crashed process, or one cut off in the middle of a peek.
+    async fn free_slot(&self) -> Result<()> {
+        let sql = format!(
+            "SELECT pg_terminate_backend(a.pid) FROM pg_replication_slots s JOIN pg_stat_activity a ON a.pid = s.active_pid \
+             WHERE s.slot_name = {} AND a.application_name = {} AND a.usename = current_user",
+            quote_text(&self.settings.slot),
+            quote_text(&self.settings.target.application)
+        );
+        self.query(&sql).await.map(|_| ())
+    }
+
     /// The place where the next record will go, brought back to where the last one ended: at the start of a page the server counts
     /// the page's header already, which no walsender ever reports as passed.
     async fn insert_lsn(&self) -> Result<u64> {
@@ -164,11 +179,12 @@ impl Source for PostgresSource {
         let place = Place::parse(&from.0)
             .ok_or_else(|| Error::corrupt(codes::PROTOCOL, format!("`{from}` is not a position in a Postgres log")))?;
         let place = inner.place(place.lsn).await?;
+        inner.free_slot().await?;
         let xmax = inner.query("SELECT pg_snapshot_xmax(pg_current_snapshot())").await?;
         let near = xmax.first().and_then(|r| r.first()?.as_deref()?.parse().ok()).unwrap_or(0);
         let (disk, directory) = (inner.env.disk.clone(), inner.settings.spool.clone());
         let spool = Spool::open(disk, directory)?;
-        inner.feedback.acknowledge(place.lsn);
+        inner.feedback.reset(place.lsn);
         let decoder = Decoder::new(inner.registry.clone(), place, near, spool);
         let bulk = Bulk::start(inner.clone(), place.lsn).await?;
         let streaming = bulk.is_none();
@@ -225,11 +241,6 @@ impl PostgresSource {
             None if !self.inner.settings.tables.matches(&relation.name) => Some("outside `tables`".to_string()),
             None => captured.missing.get(&relation.oid).cloned(),
         };
-        FoundTable {
-            schema: self.inner.registry.intern(relation),
-            rows_estimated: relation.rows_estimated,
-            parent,
-            excluded,
-        }
+        FoundTable { schema: self.inner.registry.intern(relation), rows_estimated: relation.rows_estimated, parent, excluded }
     }
 }

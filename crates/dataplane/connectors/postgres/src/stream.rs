@@ -37,7 +37,10 @@ pub struct Stream {
 }
 
 enum Feed {
-    Live { reader: FrameReader<ReadHalf<Box<dyn Io>>>, _status: JoinOnDrop<()> },
+    Live {
+        reader: FrameReader<ReadHalf<Box<dyn Io>>>,
+        _status: JoinOnDrop<()>,
+    },
     Bulk(Box<Bulk>),
     /// Between the two: connect for streaming at the next call.
     Connect,

@@ -293,6 +293,8 @@ fn timestamp_tz(text: &[u8]) -> Result<i64, Misfit> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arrow::array::AsArray;
+    use arrow::datatypes::TimestampMicrosecondType;
     use arrow::util::display::array_value_to_string;
     use proptest::prelude::*;
 
@@ -302,6 +304,9 @@ mod tests {
         let array = builder.finish();
         assert_eq!(array.len(), 1);
         assert_eq!(array.data_type(), &kind.arrow());
+        if let Some(times) = array.as_primitive_opt::<TimestampMicrosecondType>().filter(|_| kind == ColumnType::TimestampTz) {
+            return Ok(times.value(0).to_string());
+        }
         Ok(array_value_to_string(&array, 0).unwrap())
     }
 
@@ -348,7 +353,7 @@ mod tests {
         check(Time, "24:00:00", Err(END_OF_DAY));
         check(Timestamp, "2024-05-06 07:08:09.1", Ok("2024-05-06T07:08:09.100"));
         check(Timestamp, "294276-12-31 23:59:59", Err(BEYOND));
-        check(TimestampTz, "1969-12-31 23:59:59.999999+00", Ok("1969-12-31T23:59:59.999999Z"));
+        check(TimestampTz, "1969-12-31 23:59:59.999999+00", Ok("-1"));
         check(TimestampTz, "1969-12-31 23:59:59+01", Err(MALFORMED));
         check(Text, "", Ok(""));
     }

@@ -116,7 +116,7 @@ impl Runner {
             if !self.tables.entries.contains_key(&upstream) {
                 // A table the catalog poll has not shown yet.
                 let found = FoundTable { schema: batch.schema.clone(), rows_estimated: None, parent: None, excluded: None };
-                self.tables.add(self.ids.next().await?, &found);
+                self.add_table(&found).await?;
                 self.discover_now = true;
             }
             let Some(entry) = self.tables.entries.get_mut(&upstream) else { continue };

@@ -113,8 +113,8 @@ impl Target {
         };
         let encrypted = encrypt && end_point.is_some();
         let mut login = Login { target: self, reader: FrameReader::new(io), end_point, encrypted };
-        let (process_id, secret_key) = login.run(replication).await?;
-        Ok(Session::new(login.reader, self.place(), process_id, secret_key))
+        login.run(replication).await?;
+        Ok(Session::new(login.reader, self.place()))
     }
 
     /// Asks for TLS. Some(empty) as end point = encrypted, but without a channel binding.
@@ -152,8 +152,8 @@ struct Login<'a> {
 }
 
 impl Login<'_> {
-    /// Startup, authentication, and everything up to the first ReadyForQuery. Returns what a cancel request needs.
-    async fn run(&mut self, replication: bool) -> Result<(i32, i32)> {
+    /// Startup, authentication, and everything up to the first ReadyForQuery.
+    async fn run(&mut self, replication: bool) -> Result<()> {
         let options = PINNED.iter().map(|(k, v)| format!("-c {k}={}", v.replace(' ', "\\ "))).collect::<Vec<_>>().join(" ");
         let mut parameters = vec![
             ("user", self.target.user.as_str()),
@@ -169,16 +169,14 @@ impl Login<'_> {
         let mut out = BytesMut::new();
         frontend::startup_message(parameters, &mut out).map_err(|_| protocol("a startup that cannot be written"))?;
         self.send(out).await?;
-        let mut key = (0, 0);
         loop {
             let frame = self.reader.next().await?;
             let body = self.reader.bytes(frame.body.clone()).to_vec();
             match frame.tag {
                 b'R' => self.authenticate(&body).await?,
-                b'K' if body.len() >= 8 => key = (int(&body[..4]), int(&body[4..8])),
-                b'Z' => return Ok(key),
+                b'Z' => return Ok(()),
                 b'E' => return Err(self.refused(&body)),
-                _ => {} // parameters and notices
+                _ => {} // parameters, the key for cancelling, notices
             }
         }
     }

@@ -83,10 +83,6 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         &self.buffer[range]
     }
 
-    pub fn waiting_bytes(&self) -> usize {
-        self.buffer.len() - self.at
-    }
-
     /// Reads more; returns how much. Cancel-safe. Ranges handed out before are void.
     pub async fn fill(&mut self) -> Result<usize> {
         self.buffer.advance(self.at);
@@ -131,4 +127,54 @@ pub fn quote_name(name: &str) -> String {
 pub fn quote_text(text: &str) -> String {
     let quoted = text.replace('\'', "''");
     if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn frames_come_out_as_they_went_in(bodies: Vec<Vec<u8>>, cut in 1usize..64) {
+            let mut bytes = Vec::new();
+            for body in &bodies {
+                bytes.push(b'd');
+                bytes.extend((body.len() as u32 + 4).to_be_bytes());
+                bytes.extend(body);
+            }
+            let pieces = bytes.chunks(cut).map(|c| Ok::<_, std::io::Error>(c.to_vec())).collect::<Vec<_>>();
+            let mut pieces = pieces.into_iter();
+            let mut reader = FrameReader::new(tokio::io::empty());
+            let mut seen = Vec::new();
+            loop {
+                while let Some(frame) = reader.peek(0).unwrap() {
+                    reader.take(&frame);
+                    seen.push(reader.bytes(frame.body).to_vec());
+                }
+                let Some(Ok(piece)) = pieces.next() else { break };
+                reader.buffer.extend_from_slice(&piece);
+            }
+            prop_assert_eq!(seen, bodies);
+        }
+
+        #[test]
+        fn any_bytes_never_panic(bytes: Vec<u8>) {
+            ServerError::parse(&bytes);
+            tls::end_point(&bytes);
+            let mut reader = FrameReader::new(tokio::io::empty());
+            reader.buffer.extend_from_slice(&bytes);
+            let mut at = 0;
+            while let Ok(Some(frame)) = reader.peek(at) {
+                at = reader.offset_after(&frame);
+            }
+        }
+    }
+
+    #[test]
+    fn quoting() {
+        assert_eq!(quote_name("a\"b"), "\"a\"\"b\"");
+        assert_eq!(quote_text("it's"), "'it''s'");
+        assert_eq!(quote_text("a\\b'"), "E'a\\\\b'''");
+    }
 }

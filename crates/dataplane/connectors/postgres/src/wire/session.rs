@@ -14,19 +14,13 @@ pub type Row = Vec<Option<String>>;
 pub struct Session {
     reader: FrameReader<Box<dyn Io>>,
     place: String,
-    process_id: i32,
-    secret_key: i32,
     /// A statement was sent and its ReadyForQuery has not come. A session dropped so is of no more use.
     busy: bool,
 }
 
 impl Session {
-    pub(super) fn new(reader: FrameReader<Box<dyn Io>>, place: String, process_id: i32, secret_key: i32) -> Self {
-        Self { reader, place, process_id, secret_key, busy: false }
-    }
-
-    pub fn process_id(&self) -> i32 {
-        self.process_id
+    pub(super) fn new(reader: FrameReader<Box<dyn Io>>, place: String) -> Self {
+        Self { reader, place, busy: false }
     }
 
     /// Whether a call on it was cancelled half way or failed on the wire: connect anew.
@@ -159,11 +153,6 @@ impl Session {
         });
         let write = write.ok_or_else(|| protocol("nothing"))?;
         Ok((reader, write))
-    }
-
-    /// What a cancel request for this session is made of.
-    pub fn cancel_key(&self) -> (i32, i32) {
-        (self.process_id, self.secret_key)
     }
 }
 

@@ -1,0 +1,501 @@
+//! The source against a real server: what copy and stream give, applied to a simple replica, must be what the server has.
+#![allow(clippy::disallowed_methods)] // tests run on the real machine
+
+use arrow::array::AsArray;
+use arrow::datatypes::{DataType, TimestampMicrosecondType};
+use arrow::util::display::array_value_to_string;
+use mainstem_connector::{ChangeStream, Options, Seen, Severity, Source, SourceSettings, StreamItem};
+use mainstem_env::Env;
+use mainstem_postgres::{connector, metrics};
+use mainstem_testkit::{Auth, Postgres, PostgresOptions};
+use mainstem_types::{ChangeBatch, ErrorKind, Identity, Op, Position, SourceName, TableSchema, UpstreamId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+type Cell = Option<String>;
+
+fn settings(url: &str, options: &[(&str, &str)]) -> SourceSettings {
+    let mut settings = SourceSettings {
+        name: SourceName::new("shop").unwrap(),
+        url: url.to_string(),
+        options: Options(options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()),
+        owned: BTreeSet::new(),
+        spool_dir: None,
+    };
+    let first = connector().open(Env::real(), settings.clone()).unwrap();
+    settings.owned = first.remote_objects().into_iter().collect();
+    settings
+}
+
+fn open(url: &str, options: &[(&str, &str)]) -> Arc<dyn Source> {
+    let mut settings = settings(url, options);
+    let name = format!("mainstem-spool-test-{}-{}", std::process::id(), url.replace(['/', ':', '@', '?'], "_"));
+    settings.spool_dir = Some(std::env::temp_dir().join(name));
+    connector().open(Env::real(), settings).unwrap()
+}
+
+fn cells(batch: &arrow::array::RecordBatch, row: usize) -> Vec<Cell> {
+    let shown = |c: &arrow::array::ArrayRef| match c.data_type() {
+        DataType::Timestamp(_, Some(_)) => c.as_primitive::<TimestampMicrosecondType>().value(row).to_string(),
+        _ => array_value_to_string(c, row).unwrap(),
+    };
+    let cell = |c: &arrow::array::ArrayRef| (!c.is_null(row)).then(|| shown(c));
+    batch.columns().iter().map(cell).collect()
+}
+
+/// Tables as copy and stream say.
+#[derive(Default)]
+struct Replica {
+    rows: BTreeMap<u64, Vec<Vec<Cell>>>,
+    schemas: BTreeMap<u64, Arc<TableSchema>>,
+    seen: BTreeMap<u64, Seen>,
+    position: Option<Position>,
+    pieces: usize,
+    failed: Vec<String>,
+    stale: Vec<u64>,
+    progress: usize,
+}
+
+impl Replica {
+    async fn copy(&mut self, source: &dyn Source, table: UpstreamId) {
+        let mut copy = source.copy(table).await.unwrap();
+        let mut rows = Vec::new();
+        while let Some(batch) = copy.next().await.unwrap() {
+            assert!(batch.ops.iter().all(|op| *op == Op::Read));
+            rows.extend((0..batch.len()).map(|r| cells(&batch.rows, r)));
+        }
+        self.schemas.insert(table.0, copy.schema());
+        self.seen.insert(table.0, copy.seen());
+        self.rows.insert(table.0, rows);
+    }
+
+    async fn copy_all(&mut self, source: &dyn Source) {
+        for found in source.discover().await.unwrap() {
+            if found.excluded.is_none() {
+                self.copy(source, found.schema.upstream).await;
+            }
+        }
+    }
+
+    /// A column that is new to rows held before it has its missing value in them.
+    fn reshape(&mut self, schema: &Arc<TableSchema>) {
+        let id = schema.upstream.0;
+        let old = self.schemas.insert(id, schema.clone());
+        let (Some(old), Some(rows)) = (old, self.rows.get_mut(&id)) else { return };
+        for row in rows {
+            let value = |c: &mainstem_types::Column| match old.index_of(c.id) {
+                Some(at) => row[at].clone(),
+                None => c.missing_value.as_ref().map(|v| v.to_string()),
+            };
+            *row = schema.columns.iter().map(value).collect();
+        }
+    }
+
+    fn apply(&mut self, batch: &ChangeBatch) {
+        let id = batch.schema.upstream.0;
+        let indexes = batch.schema.identity_indexes();
+        let key = |row: &[Cell]| indexes.iter().map(|i| row[*i].clone()).collect::<Vec<_>>();
+        for at in 0..batch.len() {
+            if self.seen.get(&id).is_none_or(|seen| seen.contains(batch.tx(at).id)) {
+                continue;
+            }
+            let new = cells(&batch.rows, at);
+            let rows = self.rows.entry(id).or_default();
+            let old = batch.old_image(at).map_or_else(|| new.clone(), |(old, row)| cells(old, row));
+            let find = |rows: &Vec<Vec<Cell>>| {
+                let wanted = key(&old);
+                rows.iter().rposition(|r| indexes.iter().zip(&wanted).all(|(i, w)| r[*i] == *w))
+            };
+            match batch.ops[at] {
+                Op::Create | Op::Read => rows.push(new),
+                Op::Delete => {
+                    let found = find(rows).expect("a deleted row is there");
+                    rows.remove(found);
+                }
+                Op::Update => {
+                    let found = find(rows).expect("an updated row is there");
+                    let kept = rows[found].clone();
+                    rows[found] = new;
+                    for column in batch.unchanged_of(at) {
+                        let i = batch.schema.index_of(*column).unwrap();
+                        assert_eq!(rows[found][i], None);
+                        rows[found][i] = kept[i].clone();
+                    }
+                }
+                Op::Truncate => rows.clear(),
+            }
+        }
+    }
+
+    /// Reads on until everything committed before the call is here.
+    async fn catch_up(&mut self, source: &dyn Source, stream: &mut Box<dyn ChangeStream>) {
+        let head = source.head().await.unwrap();
+        while self.position.as_ref().is_none_or(|p| !source.covers(p, &head)) {
+            let item = tokio::time::timeout(Duration::from_secs(60), stream.next()).await.expect("the stream goes on").unwrap();
+            self.take(item, stream);
+        }
+    }
+
+    fn take(&mut self, item: StreamItem, stream: &mut Box<dyn ChangeStream>) {
+        match item {
+            StreamItem::Schema(schema) => self.reshape(&schema),
+            StreamItem::Changes { batches, end } => {
+                batches.iter().for_each(|b| self.apply(b));
+                match end {
+                    Some(end) => {
+                        stream.acknowledge(&end.position);
+                        self.position = Some(end.position);
+                    }
+                    None => self.pieces += 1,
+                }
+            }
+            StreamItem::Progress(position) => {
+                self.progress += 1;
+                stream.acknowledge(&position);
+                self.position = Some(position);
+            }
+            StreamItem::TableFailed { upstream, error } => {
+                self.failed.push(error.code().id.to_string());
+                self.rows.remove(&upstream.0);
+                self.seen.remove(&upstream.0);
+            }
+            StreamItem::TableStale { upstream, .. } => self.stale.push(upstream.0),
+        }
+    }
+
+    /// Against a fresh copy of every table held.
+    async fn compare(&self, source: &dyn Source) {
+        let mut now = Replica::default();
+        now.copy_all(source).await;
+        for (id, rows) in &self.rows {
+            let (mut have, mut want) = (rows.clone(), now.rows[id].clone());
+            have.sort();
+            want.sort();
+            let name = &now.schemas[id].name;
+            assert_eq!(have.len(), want.len(), "{name}: number of rows");
+            assert_eq!(have, want, "{name}");
+        }
+    }
+}
+
+async fn begin(source: &Arc<dyn Source>) -> (Replica, Box<dyn ChangeStream>) {
+    let prepared = source.prepare(None).await.unwrap();
+    assert_eq!(prepared.lost, None);
+    let mut replica = Replica::default();
+    let stream = source.stream(&prepared.start).await.unwrap();
+    replica.copy_all(&**source).await;
+    (replica, stream)
+}
+
+const TYPES: &str = "CREATE TYPE mood AS ENUM ('sad', 'very happy'); CREATE DOMAIN price AS numeric(12,4);
+    CREATE TABLE types (id serial PRIMARY KEY, b bool, i2 int2, i4 int4, i8 int8, f4 float4, f8 float8, n numeric(38,10), nn numeric,
+    t text, v varchar(9), c char(5), by bytea, d date, ti time, ts timestamp, tz timestamptz, u uuid, j json, jb jsonb, m mood,
+    p price, iv interval, net inet, ci cidr, ar int[], ta text[], tt timetz, mo money, ra int4range, po point, bi bit(3), x xml, oi oid, \"Ünï \"\"q\" text);";
+
+const VALUES: [&str; 4] = [
+    "INSERT INTO types (b, i2, i4, i8, f4, f8, n, nn, t, v, c, by, d, ti, ts, tz, u, j, jb, m, p, iv, net, ci, ar, ta, tt, mo, ra, po, bi, x, oi) VALUES
+     (true, 32767, 2147483647, 9223372036854775807, 3.4028235e38, 1.7976931348623157e308, 9999999999999999999999999999.9999999999,
+      1e-40, E'tab\\tnew\\nline\\\\ \\b\\f\\x0b\\r', '', 'ab', '\\x00ff5c0a09', '9999-12-31', '23:59:59.999999', '294246-12-31 23:59:59.999999',
+      '2024-03-31 02:30:00.5+02', 'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11', '{\"a\" :  1}', '{\"b\": [1, null]}', 'very happy', 0.1,
+      '1 year -2 mons 3 days 04:05:06.789', '192.168.0.1/24', '10.0.0.0/8', '{1,NULL,3}', E'{\"a,b\",\"\\\\\\\\\",NULL}', '10:00:00+05', 12.34, '[1,5)', '(1,2)', B'101', '<a>b</a>', 4294967295)",
+    "INSERT INTO types (b, i2, i4, i8, f4, f8, n, nn, t, v, c, by, d, ti, ts, tz, \"Ünï \"\"q\") VALUES
+     (false, -32768, -2147483648, -9223372036854775808, 'NaN', '-Infinity', -0.0000000001, 'NaN', '\\N', 'NULL', '', '', '0001-01-01', '00:00',
+      '0001-01-01 00:00', '1969-12-31 23:59:59.999999+00', 'größe 🦀')",
+    "INSERT INTO types DEFAULT VALUES",
+    "INSERT INTO types (f4, f8, n, t) VALUES (1.17549435e-38, 5e-324, 0, repeat('long ', 4000))",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshot_and_stream_give_equal_values() {
+    let postgres = Postgres::start_default().unwrap();
+    let url = postgres.create_database("types").unwrap();
+    // What role and database are set to must not reach us.
+    postgres
+        .psql(
+            "types",
+            &format!(
+                "ALTER DATABASE types SET datestyle = 'German'; ALTER DATABASE types SET timezone = 'Asia/Tokyo'; \
+            ALTER DATABASE types SET extra_float_digits = -3; ALTER DATABASE types SET bytea_output = 'escape'; {TYPES}"
+            ),
+        )
+        .unwrap();
+    for values in VALUES {
+        postgres.psql("types", values).unwrap();
+    }
+    let source = open(&url, &[]);
+    let (mut replica, mut stream) = begin(&source).await;
+    for values in VALUES {
+        postgres.psql("types", values).unwrap();
+    }
+    replica.catch_up(&*source, &mut stream).await;
+    let rows = replica.rows.values().next().unwrap();
+    assert_eq!(rows.len(), 8);
+    for at in 0..4 {
+        assert_eq!(rows[at][1..], rows[at + 4][1..], "row {at}");
+    }
+    let schema = replica.schemas.values().next().unwrap();
+    let shown: Vec<&str> = schema.columns.iter().map(|c| c.source_type.as_ref()).collect();
+    assert_eq!(shown[17..23], ["uuid", "json", "jsonb", "public.mood", "public.price", "interval"]);
+    assert_eq!(rows[0][4].as_deref(), Some("9223372036854775807"));
+    assert_eq!(rows[0][7].as_deref(), Some("9999999999999999999999999999.9999999999"));
+    assert_eq!(rows[0][9].as_deref(), Some("tab\tnew\nline\\ \u{8}\u{c}\u{b}\r"));
+    assert_eq!(rows[0][12].as_deref(), Some("00ff5c0a09"));
+    assert_eq!(rows[1][9].as_deref(), Some("\\N"));
+    assert_eq!(rows[0][26].as_deref(), Some("{\"a,b\",\"\\\\\",NULL}"));
+    assert!(rows[2][1..].iter().all(Option::is_none));
+    replica.compare(&*source).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_that_cannot_be_held_fail_their_table_alone() {
+    let postgres = Postgres::start_default().unwrap();
+    let url = postgres.create_database("misfits").unwrap();
+    postgres
+        .psql("misfits", "CREATE TABLE good (id int PRIMARY KEY); CREATE TABLE bad (id int PRIMARY KEY, n numeric(5,2))")
+        .unwrap();
+    let source = open(&url, &[]);
+    let (mut replica, mut stream) = begin(&source).await;
+    postgres
+        .psql(
+            "misfits",
+            "BEGIN; INSERT INTO good VALUES (1); INSERT INTO bad VALUES (1, 'NaN'); INSERT INTO good VALUES (2); COMMIT",
+        )
+        .unwrap();
+    replica.catch_up(&*source, &mut stream).await;
+    assert_eq!(replica.failed, ["PG-010"]);
+    // Mended and copied anew, its rows flow again.
+    postgres.psql("misfits", "UPDATE bad SET n = 1").unwrap();
+    replica.copy_all(&*source).await;
+    postgres.psql("misfits", "INSERT INTO bad VALUES (2, 2); INSERT INTO good VALUES (3)").unwrap();
+    replica.catch_up(&*source, &mut stream).await;
+    assert_eq!(replica.rows.values().map(Vec::len).sum::<usize>(), 5);
+    replica.compare(&*source).await;
+}
+
+const WORKLOAD: &str = "
+    INSERT INTO a SELECT g, 'v' || g, repeat(md5(g::text), 200) FROM generate_series(1, 300) g;
+    BEGIN; UPDATE a SET v = 'x' WHERE id % 3 = 0; UPDATE a SET id = id + 1000 WHERE id <= 10; COMMIT;
+    BEGIN; UPDATE a SET id = -1 WHERE id = 20; UPDATE a SET id = 20 WHERE id = 21; UPDATE a SET id = 21 WHERE id = -1; COMMIT;
+    BEGIN; DELETE FROM a WHERE id = 30; INSERT INTO a VALUES (30, 'again', NULL); COMMIT;
+    BEGIN; INSERT INTO a VALUES (5000, 'kept', ''); SAVEPOINT s; INSERT INTO a VALUES (5001, 'undone', ''); UPDATE a SET v = 'undone';
+        ROLLBACK TO s; INSERT INTO a VALUES (5002, 'kept', ''); COMMIT;
+    BEGIN; DELETE FROM a; ROLLBACK;
+    INSERT INTO f VALUES (1, 'dup', repeat('t', 9000)), (1, 'dup', repeat('t', 9000)), (2, NULL, '');
+    UPDATE f SET y = 'one' WHERE ctid = (SELECT min(ctid) FROM f WHERE y = 'dup'); DELETE FROM f WHERE x = 2;
+    INSERT INTO u VALUES (1, 'k1', 'p', repeat('u', 9000)); UPDATE u SET id = 2; UPDATE u SET k = 'k2'; UPDATE u SET p = 'q';
+    INSERT INTO n VALUES (1), (1); UPDATE n SET x = 2; DELETE FROM n WHERE x = 2;
+    INSERT INTO part VALUES (1, 'low'), (150, 'high'); UPDATE part SET id = 120 WHERE id = 1;
+    INSERT INTO child VALUES (1, 'c', 2); INSERT INTO parent VALUES (2, 'p'); UPDATE parent SET t = t || '!';
+    BEGIN; INSERT INTO big SELECT g, repeat('b', 100) FROM generate_series(1, 20000) g; SAVEPOINT s;
+        INSERT INTO big SELECT g, 'undone' FROM generate_series(20001, 30000) g; ROLLBACK TO s;
+        INSERT INTO big SELECT g, 'after' FROM generate_series(30001, 35000) g; UPDATE a SET v = 'big'; COMMIT;
+    BEGIN; INSERT INTO big SELECT g, 'aborted' FROM generate_series(50001, 60000) g; ROLLBACK;
+    UPDATE big SET t = 'upd' WHERE id % 7 = 0;
+    INSERT INTO gone VALUES (1); TRUNCATE gone; INSERT INTO gone VALUES (2);
+    BEGIN; INSERT INTO gone VALUES (3); TRUNCATE gone; INSERT INTO gone VALUES (4); COMMIT;";
+
+const TABLES: &str = "CREATE TABLE a (id int PRIMARY KEY, v text, toast text); ALTER TABLE a ALTER toast SET STORAGE EXTERNAL;
+    CREATE TABLE f (x int, y text, toast text); ALTER TABLE f REPLICA IDENTITY FULL; ALTER TABLE f ALTER toast SET STORAGE EXTERNAL;
+    CREATE TABLE u (id int PRIMARY KEY, k text NOT NULL, p text, toast text); CREATE UNIQUE INDEX u_k ON u (k);
+    ALTER TABLE u REPLICA IDENTITY USING INDEX u_k; ALTER TABLE u ALTER toast SET STORAGE EXTERNAL;
+    CREATE TABLE n (x int); CREATE TABLE part (id int PRIMARY KEY, t text) PARTITION BY RANGE (id);
+    CREATE TABLE part_low PARTITION OF part FOR VALUES FROM (0) TO (100); CREATE TABLE part_high PARTITION OF part FOR VALUES FROM (100) TO (200);
+    CREATE TABLE parent (id int PRIMARY KEY, t text); CREATE TABLE child (more int, PRIMARY KEY (id)) INHERITS (parent);
+    CREATE TABLE big (id int PRIMARY KEY, t text); CREATE TABLE gone (id int PRIMARY KEY);
+    CREATE VIEW a_view AS SELECT * FROM a; CREATE UNLOGGED TABLE quick (id int);";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workload_arrives_whole() {
+    let options = PostgresOptions::default().set("logical_decoding_work_mem", "64kB");
+    let postgres = Postgres::start(options).unwrap();
+    let url = postgres.create_database("work").unwrap();
+    postgres.psql("work", TABLES).unwrap();
+    let source = open(&url, &[]);
+    let (mut replica, mut stream) = begin(&source).await;
+    let found = source.discover().await.unwrap();
+    let excluded: BTreeSet<&str> = found.iter().filter(|f| f.excluded.is_some()).map(|f| f.schema.name.name.as_ref()).collect();
+    assert_eq!(excluded, BTreeSet::from(["a_view", "part", "quick"]));
+    let low = found.iter().find(|f| &*f.schema.name.name == "part_low").unwrap();
+    assert_eq!(low.parent.as_ref().map(|p| p.name.as_ref()), Some("part"));
+    let identity = |name: &str| found.iter().find(|f| &*f.schema.name.name == name).unwrap().schema.identity.clone();
+    assert_eq!(identity("f"), Identity::WholeRow);
+    assert_eq!(identity("n"), Identity::AppendOnly);
+    let blocks = metrics::STREAMED_BLOCKS.get();
+    postgres.psql("work", WORKLOAD).unwrap();
+    replica.catch_up(&*source, &mut stream).await;
+    assert!(metrics::STREAMED_BLOCKS.get() > blocks, "transactions in progress were streamed");
+    // The keyless table's inserts are there; its updates and deletes went through on the source and are not ours to know.
+    let n = found.iter().find(|f| &*f.schema.name.name == "n").unwrap().schema.upstream.0;
+    assert_eq!(replica.rows.remove(&n).unwrap().len(), 2);
+    assert_eq!(postgres.psql("work", "SELECT count(*) FROM n").unwrap().trim(), "0");
+    replica.compare(&*source).await;
+    // The stream starts again from where we were and repeats nothing that we acknowledged.
+    drop(stream);
+    let position = replica.position.clone().unwrap();
+    let prepared = source.prepare(Some(&position)).await.unwrap();
+    assert_eq!((prepared.lost, &prepared.start), (None, &position));
+    let mut stream = reopen(&source, &position).await;
+    postgres
+        .psql(
+            "work",
+            "ALTER TABLE a ADD COLUMN extra int DEFAULT 7; INSERT INTO a VALUES (9000, 'new', NULL, 8);
+        DROP VIEW a_view; ALTER TABLE a DROP COLUMN toast; UPDATE a SET v = 'last' WHERE id = 9000",
+        )
+        .unwrap();
+    let late = postgres.psql("work", "CREATE TABLE late (id int PRIMARY KEY); SELECT 'late'::regclass::oid").unwrap();
+    source.discover().await.unwrap();
+    replica.copy(&*source, UpstreamId(late.trim().parse().unwrap())).await;
+    postgres.psql("work", "INSERT INTO late VALUES (1)").unwrap();
+    replica.catch_up(&*source, &mut stream).await;
+    for id in std::mem::take(&mut replica.stale) {
+        replica.copy(&*source, UpstreamId(id)).await;
+    }
+    replica.compare(&*source).await;
+}
+
+async fn reopen(source: &Arc<dyn Source>, position: &Position) -> Box<dyn ChangeStream> {
+    for _ in 0..100 {
+        match source.stream(position).await {
+            Ok(stream) => return stream,
+            Err(error) if error.kind() == ErrorKind::Retry => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(error) => panic!("{}", error.chain()),
+        }
+    }
+    panic!("the slot stayed in use");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_is_read_in_bulk_and_gives_the_same() {
+    let postgres = Postgres::start_default().unwrap();
+    let url = postgres.create_database("bulk").unwrap();
+    postgres.psql("bulk", "CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE w (id int PRIMARY KEY)").unwrap();
+    for bulk in ["true", "false"] {
+        let source = open(&url, &[("bulk", bulk)]);
+        postgres.psql("bulk", "TRUNCATE t, w").unwrap();
+        let prepared = source.prepare(None).await.unwrap();
+        let mut replica = Replica::default();
+        replica.copy_all(&*source).await;
+        postgres
+            .psql("bulk", "DO $$ BEGIN FOR i IN 1..3000 LOOP INSERT INTO t SELECT i * 100 + g, repeat(md5(g::text), 8) FROM generate_series(1, 20) g;
+                UPDATE t SET v = 'u' WHERE id = i * 100 + 1; INSERT INTO w VALUES (i); COMMIT; END LOOP; END $$")
+            .unwrap();
+        let chunks = metrics::BULK_CHUNKS.get();
+        let mut stream = source.stream(&prepared.start).await.unwrap();
+        replica.catch_up(&*source, &mut stream).await;
+        assert_eq!(metrics::BULK_CHUNKS.get() > chunks, bulk == "true");
+        postgres.psql("bulk", "DELETE FROM t WHERE id % 2000 = 2; DROP TABLE IF EXISTS none").unwrap();
+        replica.catch_up(&*source, &mut stream).await;
+        replica.compare(&*source).await;
+        drop(stream);
+        source.remove().await.unwrap();
+        assert_eq!(postgres.psql("bulk", "SELECT count(*) FROM pg_replication_slots").unwrap().trim(), "0");
+        assert_eq!(postgres.psql("bulk", "SELECT count(*) FROM pg_publication").unwrap().trim(), "0");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_database_holds_no_log_and_a_lost_slot_is_found() {
+    let postgres = Postgres::start_default().unwrap();
+    let url = postgres.create_database("idle").unwrap();
+    postgres.create_database("busy").unwrap();
+    postgres.psql("idle", "CREATE TABLE t (id int PRIMARY KEY)").unwrap();
+    let source = open(&url, &[]);
+    let (mut replica, mut stream) = begin(&source).await;
+    postgres.psql("busy", "CREATE TABLE b AS SELECT g, repeat('x', 100) FROM generate_series(1, 200000) g").unwrap();
+    replica.catch_up(&*source, &mut stream).await;
+    assert!(replica.progress > 0);
+    tokio::time::sleep(Duration::from_millis(1500)).await; // the status task tells the server
+    let behind = "SELECT pg_current_wal_lsn() - confirmed_flush_lsn FROM pg_replication_slots";
+    let bytes: i64 = postgres.psql("idle", behind).unwrap().trim().parse().unwrap();
+    assert!(bytes < 1 << 20, "{bytes} bytes not confirmed");
+    drop(stream);
+    let position = replica.position.unwrap();
+    for _ in 0..100 {
+        if postgres.psql("idle", "SELECT pg_drop_replication_slot('mainstem_shop')").is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let prepared = source.prepare(Some(&position)).await.unwrap();
+    assert!(prepared.lost.unwrap().contains("gone"));
+    // Somebody else's slot is not ours to use.
+    let mut foreign = settings(&url, &[]);
+    foreign.owned.clear();
+    let foreign = connector().open(Env::real(), foreign).unwrap();
+    assert_eq!(foreign.prepare(None).await.unwrap_err().code().id, "PG-011");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_and_tls() {
+    for auth in [Auth::Trust, Auth::Password, Auth::Md5, Auth::Scram] {
+        let postgres = Postgres::start(PostgresOptions { auth, ..Default::default() }).unwrap();
+        open(&postgres.url("postgres"), &[]).head().await.unwrap();
+        let wrong = open(&postgres.url_as("postgres", "wrong", "postgres"), &[]).head().await;
+        assert_eq!(wrong.err().map(|e| e.code().id), (auth != Auth::Trust).then_some("PG-003"), "{auth:?}");
+        let missing = open(&postgres.url("nowhere"), &[]).head().await.unwrap_err();
+        assert_eq!(missing.code().id, "PG-004");
+        let plain = open(&(postgres.url("postgres") + "?sslmode=require"), &[]).head().await.unwrap_err();
+        assert_eq!(plain.code().id, "PG-007");
+    }
+    let postgres = Postgres::start(PostgresOptions { tls: true, tls_only: true, ..Default::default() }).unwrap();
+    let ca = postgres.ca_file().to_string_lossy().into_owned();
+    let check = async |mode: &str, ca: Option<&str>, expected: Option<&str>| {
+        let url = postgres.url_as("postgres", "secret", "postgres") + "?sslmode=" + mode;
+        let options: Vec<(&str, &str)> = ca.map(|ca| ("sslrootcert", ca)).into_iter().collect();
+        let got = open(&url, &options).head().await.err().map(|e| e.code().id);
+        assert_eq!(got, expected, "{mode} {ca:?}");
+    };
+    check("disable", None, Some("PG-003")).await;
+    for mode in ["allow", "prefer", "require"] {
+        check(mode, None, None).await;
+    }
+    for mode in ["require", "verify-ca", "verify-full"] {
+        check(mode, Some(&ca), None).await;
+    }
+    for mode in ["verify-ca", "verify-full"] {
+        check(mode, None, Some("PG-007")).await;
+    }
+    let other =
+        Postgres::start(PostgresOptions { tls: true, tls_names: Some("DNS:elsewhere".into()), ..Default::default() }).unwrap();
+    let ca = other.ca_file().to_string_lossy().into_owned();
+    for (mode, expected) in [("verify-ca", None), ("verify-full", Some("PG-007"))] {
+        let url = other.url_as("postgres", "secret", "postgres") + "?sslmode=" + mode;
+        let got = open(&url, &[("sslrootcert", &ca)]).head().await.err().map(|e| e.code().id);
+        assert_eq!(got, expected, "{mode} on a certificate for another name");
+    }
+    let nobody = open("postgres://a:b@127.0.0.1:1/x", &[]).head().await.unwrap_err();
+    assert_eq!((nobody.code().id, nobody.kind()), ("PG-002", ErrorKind::Retry));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_preflight_names_what_is_wrong() {
+    let postgres = Postgres::start(PostgresOptions::default().set("wal_level", "replica")).unwrap();
+    let url = postgres.create_database("bad").unwrap();
+    postgres
+        .psql(
+            "bad",
+            "CREATE TABLE n (x int); CREATE TABLE g (id int PRIMARY KEY, h int GENERATED ALWAYS AS (id * 2) STORED);
+            CREATE ROLE app LOGIN PASSWORD 'app'; CREATE TABLE r (id int PRIMARY KEY); ALTER TABLE r ENABLE ROW LEVEL SECURITY;
+            GRANT SELECT ON r TO app",
+        )
+        .unwrap();
+    let fatal = |findings: &[mainstem_connector::Finding]| -> BTreeSet<&'static str> {
+        findings.iter().filter(|f| f.severity == Severity::Fatal).map(|f| f.code).collect()
+    };
+    let findings = open(&url, &[]).check().await.unwrap();
+    assert_eq!(fatal(&findings), BTreeSet::from(["PG-009"]), "{findings:#?}");
+    assert!(findings.iter().any(|f| f.message.contains("public.n has no replica identity")));
+    assert!(findings.iter().any(|f| f.message.contains("generated columns")));
+    let findings = open(&postgres.url_as("app", "app", "bad"), &[]).check().await.unwrap();
+    assert_eq!(fatal(&findings), BTreeSet::from(["PG-005", "PG-009", "PG-017"]), "{findings:#?}");
+    assert!(findings.iter().filter(|f| f.severity == Severity::Fatal).all(|f| f.fix.is_some()));
+    let findings = open(&url, &[("tables", "public.nothing")]).check().await.unwrap();
+    assert!(fatal(&findings).contains("PG-016"));
+    let settings = settings(&postgres.url_as("app", "app", "bad"), &[]);
+    let script = mainstem_postgres::administrator_script(Env::real(), &settings).await.unwrap();
+    postgres.psql("bad", &script).unwrap();
+    let options = [("publication", "mainstem_shop, mainstem_shop_append")];
+    let findings = open(&postgres.url_as("app", "app", "bad"), &options).check().await.unwrap();
+    assert_eq!(fatal(&findings), BTreeSet::from(["PG-009"]), "{findings:#?}");
+}

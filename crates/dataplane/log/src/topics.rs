@@ -1,0 +1,158 @@
+//! Topics and retention, as the committer does them.
+
+use crate::checkpoint::{Checkpoint, PartitionState, SegmentState, TopicState};
+use crate::committer::Committer;
+use crate::entry::Entry;
+use crate::partition::Partition;
+use crate::queue::Topic;
+use crate::retention::{Span, new_start};
+use crate::writer::Writer;
+use crate::{TopicConfig, TopicPartition, codes, metrics};
+use mainstem_types::{Error, Result};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Partitions of one topic at most: each has files.
+const PARTITIONS_MAX: i32 = 10_000;
+const NAME_BYTES_MAX: usize = 200;
+/// Ends the name of a directory that is to be removed.
+pub const DELETED: &str = ".deleted";
+
+pub fn partition_dir(dir: &Path, name: &str, partition: i32) -> PathBuf {
+    dir.join(format!("{name}-{partition}"))
+}
+
+/// Kafka's rule for names, which are file names as well.
+fn check_topic(name: &str, config: &TopicConfig) -> Result<()> {
+    let legal = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    if !legal || name.is_empty() || name == "." || name == ".." || name.len() > NAME_BYTES_MAX {
+        return Err(Error::fix(codes::BAD_TOPIC, format!("a topic cannot be named {name:?}"))
+            .hint("letters, digits, '.', '_' and '-', at most 200 of them"));
+    }
+    if !(1..=PARTITIONS_MAX).contains(&config.partitions) {
+        let text = format!("topic {name} cannot have {} partitions, only 1 to {PARTITIONS_MAX}", config.partitions);
+        return Err(Error::fix(codes::BAD_TOPIC, text));
+    }
+    Ok(())
+}
+
+impl Committer {
+    pub(crate) fn create_topic(&mut self, name: &str, config: TopicConfig) -> Result<()> {
+        check_topic(name, &config)?;
+        if let Some(topic) = self.topics.get(name) {
+            return if topic.config == config { Ok(()) } else { self.alter_topic(name, config) };
+        }
+        self.admit(0)?;
+        let dirs: Vec<PathBuf> = (0..config.partitions).map(|n| partition_dir(&self.dir, name, n)).collect();
+        let disk = &self.shared.env.disk;
+        let made = dirs.iter().try_for_each(|dir| disk.create_dir_all(dir)).and_then(|()| disk.sync_dir(&self.dir));
+        if let Err(error) = made {
+            return Err(if codes::is_full(&error) { codes::full().caused_by(error) } else { self.poison(error) });
+        }
+        let id = self.next_topic;
+        self.commit_entries(&[Entry::Topic { id, name: name.to_owned(), config: config.clone() }])?;
+        self.next_topic += 1;
+        let mut partitions = self.shared.partitions.write();
+        for (n, dir) in (0..).zip(dirs) {
+            let at = TopicPartition::new(name, n);
+            let tails = self.tails.clone();
+            let partition = Partition::new((id, n), at.clone(), dir.into(), config.clone(), (0, 0), Vec::new(), tails);
+            self.writers.insert((id, n), Writer::new(partition.clone(), 0, None));
+            partitions.insert(at, partition);
+        }
+        drop(partitions);
+        self.topics.insert(name.to_owned(), Topic { id, config });
+        Ok(())
+    }
+
+    fn alter_topic(&mut self, name: &str, config: TopicConfig) -> Result<()> {
+        let Some((id, partitions)) = self.topics.get(name).map(|topic| (topic.id, topic.config.partitions)) else {
+            return Ok(());
+        };
+        if partitions != config.partitions {
+            let text = format!("topic {name} has {partitions} partitions, which cannot become {}", config.partitions);
+            return Err(Error::fix(codes::BAD_TOPIC, text).hint("make another topic, or delete this one first"));
+        }
+        self.commit_entries(&[Entry::Topic { id, name: name.to_owned(), config: config.clone() }])?;
+        for (_, writer) in self.writers.range((id, 0)..=(id, i32::MAX)) {
+            writer.partition.set_config(config.clone());
+        }
+        self.topics.insert(name.to_owned(), Topic { id, config });
+        Ok(())
+    }
+
+    pub(crate) fn delete_topic(&mut self, name: &str) -> Result<()> {
+        let Some((id, partitions)) = self.topics.get(name).map(|topic| (topic.id, topic.config.partitions)) else {
+            return Ok(());
+        };
+        if self.writers.range((id, 0)..=(id, i32::MAX)).any(|(_, writer)| writer.held_by.is_some()) {
+            let text = format!("an open transaction has topic {name}; delete it when that has ended");
+            return Err(Error::retry(codes::PARTITION_HELD, text));
+        }
+        self.commit_entries(&[Entry::TopicDeleted { id }])?;
+        self.topics.remove(name);
+        let disk = self.shared.env.disk.clone();
+        let mut outcome: io::Result<()> = Ok(());
+        for n in 0..partitions {
+            let at = TopicPartition::new(name, n);
+            if let Some(partition) = self.shared.partitions.write().remove(&at) {
+                partition.forget();
+            }
+            self.writers.remove(&(id, n));
+            // Under another name at once, so that a topic of the same name never meets these files.
+            let gone = self.dir.join(format!("{name}-{n}.{id}{DELETED}"));
+            outcome = outcome.and(disk.rename(&partition_dir(&self.dir, name, n), &gone));
+            self.pending.gone_dirs.push(gone);
+        }
+        outcome.and_then(|()| disk.sync_dir(&self.dir)).map_err(|error| self.poison(error))
+    }
+
+    /// One pass of retention over all partitions.
+    pub(crate) fn retain(&mut self) -> Result<()> {
+        let now_ms = self.shared.env.clock.now_us() / 1000;
+        let mut cuts = Vec::new();
+        for (key, writer) in &self.writers {
+            let (_, _, segments) = writer.partition.extent();
+            let span = |s: &Arc<crate::segment::Segment>| Span { base: s.base, bytes: s.bytes(), max_time_ms: s.max_time_ms() };
+            let spans: Vec<Span> = segments.iter().map(span).collect();
+            let config = writer.partition.config();
+            cuts.extend(new_start(&config, &spans, writer.partition.floor(), now_ms).map(|start| (*key, start)));
+        }
+        if cuts.is_empty() {
+            return Ok(());
+        }
+        let entries: Vec<Entry<'_>> = cuts.iter().map(|(key, start)| Entry::Cut { key: *key, start: *start }).collect();
+        self.commit_entries(&entries)?;
+        for (key, start) in cuts {
+            if let Some(writer) = self.writers.get(&key) {
+                let gone = writer.partition.cut(start);
+                metrics::RETAINED_SEGMENTS.add(gone.len() as u64);
+                self.pending.gone.extend(gone);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a checkpoint made now says.
+    pub(crate) fn state(&self, clean: bool) -> Checkpoint {
+        let topics = self.topics.iter().map(|(name, topic)| topic_state(name, topic, self.writers.range((topic.id, 0)..)));
+        Checkpoint { clean, wal: self.wal.position(), next_topic: self.next_topic, topics: topics.collect() }
+    }
+}
+
+/// `writers`: from the topic's first on.
+pub fn topic_state<'a>(
+    name: &str,
+    topic: &Topic,
+    writers: impl Iterator<Item = (&'a crate::entry::PartitionKey, &'a Writer)>,
+) -> TopicState {
+    let state = |writer: &Writer| {
+        let (start, end, segments) = writer.partition.extent();
+        let segment =
+            |s: &Arc<crate::segment::Segment>| SegmentState { base: s.base, bytes: s.bytes(), max_time_ms: s.max_time_ms() };
+        PartitionState { start, end, segments: segments.iter().map(segment).collect() }
+    };
+    let partitions = writers.take_while(|(key, _)| key.0 == topic.id).map(|(_, writer)| state(writer)).collect();
+    TopicState { id: topic.id, name: name.to_owned(), config: topic.config.clone(), partitions }
+}

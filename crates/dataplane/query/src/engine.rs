@@ -1,0 +1,156 @@
+//! The engine: what all sessions share.
+
+use crate::codes;
+use crate::functions;
+use crate::session::{Session, SessionFacts};
+use crate::settings::QuerySettings;
+use crate::sql::rewrite::Rewriter;
+use crate::system::{Library, SystemFacts};
+use async_trait::async_trait;
+use datafusion::common::DataFusionError;
+use datafusion::config::Dialect;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::SessionState;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use mainstem_env::{DiskStore, Env};
+use mainstem_types::sources::SourceControl;
+use mainstem_types::sql::{ClientInfo, SqlService, SqlSession};
+use mainstem_types::{Error, Result};
+use mainstem_warehouse::Snapshot;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use tokio::runtime::Runtime;
+
+/// Gives the newest snapshot; called once per statement, so it must be cheap.
+pub type SnapshotSource = Arc<dyn Fn() -> Result<Arc<Snapshot>> + Send + Sync>;
+
+/// Name of the only warehouse yet.
+pub(crate) const DATABASE: &str = "main";
+
+/// See the module. Queries run on threads of its own, so that they never hold up capture.
+pub struct QueryEngine {
+    pub(crate) env: Env,
+    pub(crate) snapshots: SnapshotSource,
+    pub(crate) control: Arc<dyn SourceControl>,
+    pub(crate) settings: QuerySettings,
+    pub(crate) facts: Arc<dyn SystemFacts>,
+    pub(crate) base: SessionState,
+    pub(crate) rewriter: Rewriter,
+    pub(crate) library: Library,
+    /// Open sessions by a number of our own: the door's number may be taken twice by different doors.
+    pub(crate) sessions: Mutex<BTreeMap<u64, Arc<SessionFacts>>>,
+    next_session: AtomicU64,
+    /// None only while it is being dropped.
+    runtime: Option<Runtime>,
+    me: Weak<QueryEngine>,
+}
+
+impl QueryEngine {
+    /// Fails when threads cannot be started or the spill directory cannot be made.
+    pub fn new(
+        env: Env,
+        snapshots: SnapshotSource,
+        control: Arc<dyn SourceControl>,
+        settings: QuerySettings,
+        facts: Arc<dyn SystemFacts>,
+    ) -> Result<Arc<Self>> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(settings.parallelism())
+            .max_blocking_threads(16)
+            .thread_name("query")
+            .enable_all()
+            .build()
+            .map_err(|e| Error::retry(codes::INTERNAL, "the threads for queries could not be started").caused_by(e))?;
+        let engine_error = |e: DataFusionError| Error::bug(codes::INTERNAL, "the query engine could not be set up").caused_by(e);
+        let world = world(&env, &settings)?;
+        let base = base_state(&settings, world).map_err(engine_error)?;
+        let library = Library::new().map_err(engine_error)?;
+        Ok(Arc::new_cyclic(|me| Self {
+            env,
+            snapshots,
+            control,
+            settings,
+            facts,
+            base,
+            rewriter: Rewriter::default(),
+            library,
+            sessions: Mutex::default(),
+            next_session: AtomicU64::new(1),
+            runtime: Some(runtime),
+            me: me.clone(),
+        }))
+    }
+
+    /// Where queries run. None only while the engine is being dropped.
+    pub(crate) fn runtime(&self) -> Option<&tokio::runtime::Handle> {
+        self.runtime.as_ref().map(Runtime::handle)
+    }
+}
+
+impl Drop for QueryEngine {
+    fn drop(&mut self) {
+        // Waiting for its threads here could block an async thread for as long as a query runs.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn world(env: &Env, settings: &QuerySettings) -> Result<Arc<RuntimeEnv>> {
+    let at = |e: std::io::Error| Error::fix(codes::STORAGE, "the directory for spilled data cannot be made").caused_by(e);
+    let mode = if settings.spill_dir.as_os_str().is_empty() {
+        DiskManagerMode::OsTmpDirectory
+    } else {
+        // What a killed run left behind is of no use to anybody.
+        if env.disk.exists(&settings.spill_dir) {
+            env.disk.remove_dir_all(&settings.spill_dir).map_err(at)?;
+        }
+        env.disk.create_dir_all(&settings.spill_dir).map_err(at)?;
+        DiskManagerMode::Directories(vec![settings.spill_dir.clone()])
+    };
+    let spill = DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(settings.spill_bytes_max);
+    let world = RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(FairSpillPool::new(settings.memory_bytes_max)))
+        .with_disk_manager_builder(spill)
+        .build_arc()
+        .map_err(|e| Error::bug(codes::INTERNAL, "the query engine could not be set up").caused_by(e))?;
+    let files = datafusion::datasource::object_store::ObjectStoreUrl::local_filesystem();
+    world.register_object_store(files.as_ref(), Arc::new(DiskStore::new(env.disk.clone())));
+    Ok(world)
+}
+
+fn base_state(settings: &QuerySettings, world: Arc<RuntimeEnv>) -> datafusion::common::Result<SessionState> {
+    let mut config = SessionConfig::new()
+        .with_default_catalog_and_schema(DATABASE, "public")
+        .with_information_schema(false)
+        .with_target_partitions(settings.parallelism())
+        .with_batch_size(settings.batch_rows.max(1));
+    let options = config.options_mut();
+    options.sql_parser.dialect = Dialect::PostgreSQL;
+    options.sql_parser.parse_float_as_decimal = true;
+    options.sql_parser.collect_spans = true;
+    options.explain.physical_plan_only = true;
+    options.execution.time_zone = Some("UTC".into());
+    let context = SessionContext::new_with_config_rt(config, world);
+    datafusion_pg_catalog::setup_pg_catalog(&context, DATABASE, datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider)
+        .map_err(|e| *e)?;
+    functions::register(&context);
+    Ok(context.state())
+}
+
+#[async_trait]
+impl SqlService for QueryEngine {
+    async fn open(&self, client: ClientInfo) -> Result<Arc<dyn SqlSession>> {
+        if client.database != DATABASE {
+            return Err(Error::fix(codes::UNKNOWN_DATABASE, format!("database \"{}\" does not exist", client.database))
+                .hint(format!("Connect to \"{DATABASE}\", the only warehouse.")));
+        }
+        let number = self.next_session.fetch_add(1, Ordering::Relaxed);
+        let Some(me) = self.me.upgrade() else { return Err(Error::bug(codes::INTERNAL, "the engine has ended")) };
+        Ok(Session::open(me, number, client))
+    }
+}

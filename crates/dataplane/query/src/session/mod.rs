@@ -1,0 +1,319 @@
+//! A client's session: settings, transaction, the statement that runs.
+
+mod prepared;
+mod run;
+mod variables;
+
+pub(crate) use variables::spelled;
+
+use crate::codes;
+use crate::engine::QueryEngine;
+use crate::metrics;
+use crate::plan::Scope;
+use crate::sql::commands::{Command, Isolation};
+use crate::sql::{commands, rewrite, sources, text};
+use arrow::datatypes::DataType;
+use async_trait::async_trait;
+use mainstem_env::Moment;
+use mainstem_types::sql::{ClientInfo, Outcome, PreparedStatement, SqlSession};
+use mainstem_types::{Error, Principal, Result};
+use mainstem_warehouse::Snapshot;
+use parking_lot::Mutex;
+use prepared::{Kind, Prepared};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::sync::watch;
+use variables::Variables;
+
+/// What others may know of a session: a row of `mainstem.sessions`.
+pub(crate) struct SessionFacts {
+    pub(crate) principal: Principal,
+    pub(crate) client: ClientInfo,
+    /// Microseconds since 1970-01-01T00:00:00Z.
+    pub(crate) started_us: i64,
+    pub(crate) running: Mutex<Running>,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Running {
+    /// The last statement, without its literals.
+    pub(crate) statement: String,
+    pub(crate) active: bool,
+    pub(crate) started_us: i64,
+    pub(crate) in_transaction: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Block {
+    None,
+    Open,
+    Failed,
+}
+
+struct Inner {
+    variables: Variables,
+    block: Block,
+    isolation: Isolation,
+    /// The snapshot of a REPEATABLE READ transaction, from its first query on, and when it was taken.
+    pinned: Option<(Arc<Snapshot>, Moment)>,
+}
+
+pub(crate) struct Session {
+    engine: Arc<QueryEngine>,
+    number: u64,
+    facts: Arc<SessionFacts>,
+    inner: Mutex<Inner>,
+    /// Says `true` to the statement that runs now.
+    cancel: Mutex<Option<Arc<watch::Sender<bool>>>>,
+    me: Weak<Session>,
+}
+
+impl Session {
+    pub(crate) fn open(engine: Arc<QueryEngine>, number: u64, client: ClientInfo) -> Arc<Self> {
+        let facts = Arc::new(SessionFacts {
+            principal: client.principal.clone(),
+            started_us: engine.env.clock.now_us(),
+            client: client.clone(),
+            running: Mutex::default(),
+        });
+        engine.sessions.lock().insert(number, facts.clone());
+        metrics::SESSIONS.add(1);
+        let initial = BTreeMap::from([
+            ("application_name".to_string(), client.application),
+            ("session_authorization".to_string(), client.principal.to_string()),
+            ("statement_timeout".to_string(), engine.settings.statement_timeout_ms.to_string()),
+        ]);
+        let inner =
+            Inner { variables: Variables::new(initial), block: Block::None, isolation: Isolation::Statement, pinned: None };
+        Arc::new_cyclic(|me| Self { engine, number, facts, inner: Mutex::new(inner), cancel: Mutex::default(), me: me.clone() })
+    }
+
+    /// The world of one statement, of the transaction's snapshot or of the newest.
+    fn scope(&self) -> Result<Scope> {
+        let mut inner = self.inner.lock();
+        let snapshot = if inner.block != Block::None && inner.isolation == Isolation::Transaction {
+            let now = self.engine.env.clock.moment();
+            let max = Duration::from_millis(self.engine.settings.snapshot_age_ms_max);
+            match &inner.pinned {
+                Some((_, since)) if now - *since > max => {
+                    inner.pinned = None;
+                    inner.block = Block::Failed;
+                    return Err(Error::fix(codes::SNAPSHOT_TOO_OLD, "the transaction has held its snapshot for too long")
+                        .hint("Start it again; query.snapshot_age_ms_max says how long one may hold."));
+                }
+                Some((snapshot, _)) => snapshot.clone(),
+                None => {
+                    let snapshot = (self.engine.snapshots)()?;
+                    inner.pinned = Some((snapshot.clone(), now));
+                    snapshot
+                }
+            }
+        } else {
+            (self.engine.snapshots)()?
+        };
+        let path = inner.variables.search_path(&self.facts.principal.0);
+        Ok(Scope::new(self.engine.clone(), self.facts.clone(), snapshot, inner.variables.all(), path))
+    }
+
+    /// Refuses everything but the end of the transaction once it has failed.
+    fn check_block(&self, kind: &Kind) -> Result<()> {
+        let ends = matches!(kind, Kind::Command(Command::Commit | Command::Rollback));
+        if self.inner.lock().block == Block::Failed && !ends {
+            return Err(Error::fix(
+                codes::IN_FAILED_TRANSACTION,
+                "current transaction is aborted, commands ignored until end of transaction block",
+            ));
+        }
+        Ok(())
+    }
+
+    fn begin(&self, isolation: Option<Isolation>) -> Vec<String> {
+        let mut inner = self.inner.lock();
+        if inner.block == Block::Open {
+            return vec!["there is already a transaction in progress".into()];
+        }
+        let default = match inner.variables.get("default_transaction_isolation") {
+            Some("repeatable read" | "serializable") => Isolation::Transaction,
+            _ => Isolation::Statement,
+        };
+        inner.isolation = isolation.unwrap_or(default);
+        inner.block = Block::Open;
+        inner.pinned = None;
+        inner.variables.begin();
+        self.facts.running.lock().in_transaction = true;
+        Vec::new()
+    }
+
+    fn end(&self, commit: bool) -> Outcome {
+        let mut inner = self.inner.lock();
+        let committed = commit && inner.block == Block::Open;
+        let notices = match inner.block {
+            Block::None => vec!["there is no transaction in progress".to_string()],
+            _ => Vec::new(),
+        };
+        let tag = if commit && inner.block != Block::Failed { "COMMIT" } else { "ROLLBACK" };
+        inner.block = Block::None;
+        inner.isolation = Isolation::Statement;
+        inner.pinned = None;
+        inner.variables.end(committed);
+        self.facts.running.lock().in_transaction = false;
+        Outcome::Done { tag: tag.into(), notices }
+    }
+
+    /// Runs a session command that returns no rows.
+    fn command(&self, command: &Command) -> Result<Outcome> {
+        let done = |tag: &str| Ok(Outcome::Done { tag: tag.to_string(), notices: Vec::new() });
+        match command {
+            Command::Begin { isolation, tag } => Ok(Outcome::Done { tag: tag.to_string(), notices: self.begin(*isolation) }),
+            Command::Commit => Ok(self.end(true)),
+            Command::Rollback => Ok(self.end(false)),
+            Command::SetTransaction(isolation) => {
+                let mut inner = self.inner.lock();
+                if inner.block == Block::None {
+                    let notices = vec!["SET TRANSACTION can only be used in transaction blocks".to_string()];
+                    return Ok(Outcome::Done { tag: "SET".into(), notices });
+                }
+                inner.isolation = *isolation;
+                done("SET")
+            }
+            Command::SetDefaultIsolation(isolation) => {
+                self.inner.lock().variables.assign("default_transaction_isolation", Some(level(*isolation).into()), false)?;
+                done("SET")
+            }
+            Command::Set { name, value, local } => {
+                self.inner.lock().variables.assign(name, value.clone(), *local)?;
+                done(if value.is_some() { "SET" } else { "RESET" })
+            }
+            Command::ResetAll => {
+                self.inner.lock().variables.reset_all();
+                done("RESET")
+            }
+            Command::DiscardAll => {
+                let mut inner = self.inner.lock();
+                if inner.block != Block::None {
+                    return Err(Error::fix(codes::NOT_SUPPORTED, "DISCARD ALL cannot run inside a transaction block"));
+                }
+                inner.variables.reset_all();
+                done("DISCARD ALL")
+            }
+            Command::Nothing(tag) => done(tag),
+            Command::Show(_) | Command::ShowAll => Err(Error::bug(codes::INTERNAL, "SHOW returns rows")),
+        }
+    }
+
+    /// The value that SHOW gives.
+    fn show(&self, name: &str) -> Option<String> {
+        let inner = self.inner.lock();
+        if name == "transaction_isolation" && inner.block != Block::None {
+            return Some(level(inner.isolation).to_string());
+        }
+        inner.variables.get(name).map(str::to_string)
+    }
+
+    /// Notes the statement that begins, and gives what cancels it.
+    fn started(&self, sql: &str) -> (Arc<watch::Sender<bool>>, watch::Receiver<bool>) {
+        metrics::STATEMENTS.add(1);
+        let now = self.engine.env.clock.now_us();
+        {
+            let mut running = self.facts.running.lock();
+            running.statement = text::without_literals(sql);
+            running.active = true;
+            running.started_us = now;
+        }
+        let (sender, receiver) = watch::channel(false);
+        let sender = Arc::new(sender);
+        *self.cancel.lock() = Some(sender.clone());
+        (sender, receiver)
+    }
+
+    /// The failure of a statement: counts, and fails the transaction block.
+    fn failed(&self, error: Error) -> Error {
+        metrics::FAILED.add(1);
+        if error.code().sqlstate == "57014" {
+            metrics::CANCELLED.add(1);
+        }
+        if error.kind() == mainstem_types::ErrorKind::Bug {
+            tracing::error!(error = %error.chain(), "a statement failed inside");
+        }
+        self.fail_transaction();
+        error
+    }
+
+    fn parse(&self, sql: &str) -> Result<Kind> {
+        if text::Cursor::new(sql)?.is_empty() {
+            return Ok(Kind::Empty);
+        }
+        if let Some(statement) = sources::parse(sql)? {
+            return Ok(Kind::Source(Arc::new(statement)));
+        }
+        if let Some(command) = commands::parse(sql)? {
+            return Ok(Kind::Command(command));
+        }
+        let scope = self.scope()?;
+        let statement = self.engine.rewriter.parse(sql, &|name| scope.oid_of(name))?;
+        rewrite::check_read_only(&statement)?;
+        Ok(Kind::Query(Arc::new(statement)))
+    }
+}
+
+fn level(isolation: Isolation) -> &'static str {
+    match isolation {
+        Isolation::Statement => "read committed",
+        Isolation::Transaction => "repeatable read",
+    }
+}
+
+#[async_trait]
+impl SqlSession for Session {
+    fn split(&self, sql: &str) -> Result<Vec<String>> {
+        text::split(sql)
+    }
+
+    async fn prepare(&self, sql: &str, parameter_types: &[Option<DataType>]) -> Result<Arc<dyn PreparedStatement>> {
+        let Some(me) = self.me.upgrade() else {
+            return Err(Error::bug(codes::INTERNAL, "the session has ended"));
+        };
+        let made = self.parse(sql).and_then(|kind| {
+            self.check_block(&kind)?;
+            Prepared::new(me, sql, kind, parameter_types)
+        });
+        match made {
+            Ok(prepared) => Ok(Arc::new(prepared)),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    fn cancel(&self) {
+        if let Some(sender) = &*self.cancel.lock() {
+            let _ = sender.send(true);
+        }
+    }
+
+    fn setting(&self, name: &str) -> Option<String> {
+        self.show(&name.to_lowercase())
+    }
+
+    fn transaction_status(&self) -> u8 {
+        match self.inner.lock().block {
+            Block::None => b'I',
+            Block::Open => b'T',
+            Block::Failed => b'E',
+        }
+    }
+
+    fn fail_transaction(&self) {
+        let mut inner = self.inner.lock();
+        if inner.block == Block::Open {
+            inner.block = Block::Failed;
+            inner.pinned = None;
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.engine.sessions.lock().remove(&self.number);
+        metrics::SESSIONS.add(-1);
+    }
+}

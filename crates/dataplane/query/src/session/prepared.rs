@@ -1,0 +1,300 @@
+//! A prepared statement of any kind.
+
+use super::{Session, spelled};
+use crate::codes;
+use crate::plan::Scope;
+use crate::sql::commands::Command;
+use crate::sql::errors::from_engine;
+use crate::sql::sources::SourceStatement;
+use crate::sql::{names, rewrite};
+use crate::system;
+use crate::tables::{Kind as CellKind, Rows};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use async_trait::async_trait;
+use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::sql::sqlparser::ast::Statement;
+use futures::StreamExt;
+use mainstem_types::schema::SOURCE_TYPE_KEY;
+use mainstem_types::sources::SourceControl;
+use mainstem_types::sql::{Outcome, Parameter, PreparedStatement};
+use mainstem_types::{Error, Result};
+use mainstem_warehouse::Snapshot;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub(super) enum Kind {
+    Empty,
+    Command(Command),
+    Source(Arc<SourceStatement>),
+    Query(Arc<Statement>),
+}
+
+pub(super) struct Prepared {
+    session: Arc<Session>,
+    sql: String,
+    kind: Kind,
+    parameters: Vec<DataType>,
+    columns: Option<SchemaRef>,
+    /// The plan made at prepare, for the first execution if it still fits. Not kept longer: it holds its snapshot.
+    planned: Mutex<Option<(Arc<Snapshot>, LogicalPlan, Vec<String>)>>,
+}
+
+impl Prepared {
+    pub(super) fn new(session: Arc<Session>, sql: &str, kind: Kind, declared: &[Option<DataType>]) -> Result<Self> {
+        let mut prepared =
+            Self { session, sql: sql.to_string(), kind, parameters: Vec::new(), columns: None, planned: Mutex::new(None) };
+        match &prepared.kind {
+            Kind::Query(statement) => {
+                let statement = statement.clone();
+                let scope = prepared.session.scope()?;
+                let (plan, parameters) = plan(&scope, &statement, declared).map_err(|e| from_engine(e, sql))?;
+                prepared.columns = Some(columns(&plan));
+                prepared.parameters = parameters;
+                if prepared.parameters.is_empty() && !scope.is_momentary() {
+                    prepared.planned = Mutex::new(Some((scope.snapshot.clone(), plan, scope.notices())));
+                }
+            }
+            Kind::Source(statement) => {
+                prepared.columns = match statement.as_ref() {
+                    SourceStatement::ShowAll => Some(system::sources_columns()),
+                    SourceStatement::ShowCreate(_) => Some(text_columns("create_source")),
+                    _ => None,
+                }
+            }
+            Kind::Command(Command::Show(name)) => prepared.columns = Some(text_columns(spelled(name))),
+            Kind::Command(Command::ShowAll) => prepared.columns = Some(all_settings(&[]).schema()),
+            Kind::Command(_) | Kind::Empty => {}
+        }
+        Ok(prepared)
+    }
+
+    async fn query(&self, statement: &Statement, parameters: Vec<Parameter>) -> Result<Outcome> {
+        if parameters.len() != self.parameters.len() {
+            let wanted = self.parameters.len();
+            return Err(Error::fix(
+                codes::PARAMETERS,
+                format!("the statement has {wanted} parameters, {} were given", parameters.len()),
+            ));
+        }
+        // Before planning: what it shows of sessions shows this statement, and a cancel that comes meanwhile is not lost.
+        let interrupt = self.session.started(&self.sql);
+        let scope = self.session.scope()?;
+        let planned = self.planned.lock().take();
+        let (plan, notices) = match planned {
+            Some((snapshot, plan, notices)) if Arc::ptr_eq(&snapshot, &scope.snapshot) => (plan, notices),
+            _ => {
+                let declared: Vec<_> = self.parameters.iter().cloned().map(Some).collect();
+                let (plan, _) = plan(&scope, statement, &declared).map_err(|e| from_engine(e, &self.sql))?;
+                (plan, scope.notices())
+            }
+        };
+        let plan = bind(plan, &self.parameters, &parameters).map_err(|e| from_engine(e, &self.sql))?;
+        let schema = self.columns.clone().unwrap_or_else(|| columns(&plan));
+        if columns(&plan).fields().iter().map(|f| f.data_type()).ne(schema.fields().iter().map(|f| f.data_type())) {
+            return Err(Error::retry(codes::NOT_SUPPORTED, "cached plan must not change result type")
+                .hint("A table's columns have changed: prepare the statement again."));
+        }
+        let explain = matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
+        let batches = super::run::run(&self.session, interrupt, &self.sql, scope, plan, schema.clone(), explain).await?;
+        Ok(Outcome::Rows { schema, batches, notices })
+    }
+
+    async fn source(&self, statement: &SourceStatement) -> Result<Outcome> {
+        let control = &self.session.engine.control;
+        let done = |tag: &str, notices| Ok(Outcome::Done { tag: tag.to_string(), notices });
+        match statement {
+            SourceStatement::Create(request) => done("CREATE SOURCE", control.create(request.clone()).await?),
+            SourceStatement::Alter { name, options } => done("ALTER SOURCE", control.alter(name, options.clone()).await?),
+            SourceStatement::Pause(name) => done("PAUSE SOURCE", control.pause(name).await?),
+            SourceStatement::Resume(name) => done("RESUME SOURCE", control.resume(name).await?),
+            SourceStatement::Resync { name, table } => done("RESYNC SOURCE", control.resync(name, table.as_deref()).await?),
+            SourceStatement::Drop { name, if_exists, mode } => {
+                done("DROP SOURCE", SourceControl::drop(control.as_ref(), name, *if_exists, *mode).await?)
+            }
+            SourceStatement::Wait { name, until, timeout } => {
+                control.wait(name, until.as_deref(), *timeout).await?;
+                done("WAIT", Vec::new())
+            }
+            SourceStatement::ShowAll => rows(system::sources_rows(control.as_ref())),
+            SourceStatement::ShowCreate(name) => {
+                let mut shown = Rows::new(&[("create_source", CellKind::Text)]);
+                shown.push(vec![control.show_create(name).await?.into()]);
+                rows_as(shown, self.columns.clone())
+            }
+        }
+    }
+
+    /// Runs a command of ours beside cancel and the statement timeout.
+    async fn interruptible(&self, statement: &SourceStatement) -> Result<Outcome> {
+        let (_sender, mut cancelled) = self.session.started(&self.sql);
+        let clock = self.session.engine.env.clock.clone();
+        let timeout = self.session.inner.lock().variables.statement_timeout();
+        let outcome = tokio::select! {
+            outcome = self.source(statement) => outcome,
+            _ = super::run::cancelled(&mut cancelled) => Err(super::run::cancel_error()),
+            _ = super::run::timed_out(clock, timeout) => Err(super::run::timeout_error()),
+        };
+        self.session.facts.running.lock().active = false;
+        outcome
+    }
+
+    async fn run(&self, parameters: Vec<Parameter>) -> Result<Outcome> {
+        self.session.check_block(&self.kind)?;
+        match &self.kind {
+            Kind::Empty => Ok(Outcome::Empty),
+            Kind::Query(statement) => self.query(statement, parameters).await,
+            Kind::Source(statement) => self.interruptible(statement).await,
+            Kind::Command(Command::Show(name)) => {
+                let Some(value) = self.session.show(name) else {
+                    let error = Error::fix(codes::UNKNOWN_SETTING, format!("unrecognized configuration parameter \"{name}\""));
+                    return Err(error.hint("SHOW ALL lists the settings of a session; SHOW SOURCES the sources."));
+                };
+                let mut shown = Rows::new(&[("setting", CellKind::Text)]);
+                shown.push(vec![value.into()]);
+                rows_as(shown, self.columns.clone())
+            }
+            Kind::Command(Command::ShowAll) => rows(all_settings(&self.session.inner.lock().variables.all())),
+            Kind::Command(command) => self.session.command(command),
+        }
+    }
+}
+
+#[async_trait]
+impl PreparedStatement for Prepared {
+    fn parameter_types(&self) -> &[DataType] {
+        &self.parameters
+    }
+
+    fn columns(&self) -> Option<SchemaRef> {
+        self.columns.clone()
+    }
+
+    async fn execute(&self, parameters: Vec<Parameter>) -> Result<Outcome> {
+        self.run(parameters).await.map_err(|error| {
+            self.session.facts.running.lock().active = false;
+            self.session.failed(error)
+        })
+    }
+}
+
+fn text_columns(name: &str) -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new(name, DataType::Utf8View, true)]))
+}
+
+fn all_settings(values: &[(String, String)]) -> Rows {
+    let mut rows = Rows::new(&[("name", CellKind::Text), ("setting", CellKind::Text), ("description", CellKind::Text)]);
+    values.iter().for_each(|(name, value)| rows.push(vec![spelled(name).into(), value.clone().into(), "".into()]));
+    rows
+}
+
+fn rows(rows: Rows) -> Result<Outcome> {
+    rows_as(rows, None)
+}
+
+/// Rows under the names of `schema`, which has the same types.
+fn rows_as(rows: Rows, schema: Option<SchemaRef>) -> Result<Outcome> {
+    let batch = rows.batch().map_err(|e| from_engine(e, ""))?;
+    let schema = schema.unwrap_or_else(|| batch.schema());
+    let batch = RecordBatch::try_new(schema.clone(), batch.columns().to_vec());
+    let batch = batch.map_err(|e| Error::bug(codes::INTERNAL, "rows do not fit their columns").caused_by(e));
+    Ok(Outcome::Rows { schema, batches: futures::stream::iter([batch]).boxed(), notices: Vec::new() })
+}
+
+/// Plans a query; gives the types of its parameters, declared or inferred.
+fn plan(
+    scope: &Scope,
+    statement: &Statement,
+    declared: &[Option<DataType>],
+) -> datafusion::common::Result<(LogicalPlan, Vec<DataType>)> {
+    let count = rewrite::parameter_count(statement);
+    let mut known: Vec<Option<DataType>> = (0..count).map(|at| declared.get(at).cloned().flatten()).collect();
+    for (number, kind) in rewrite::cast_parameters(statement) {
+        if let Some(slot) = known.get_mut(number.wrapping_sub(1))
+            && slot.is_none()
+        {
+            *slot = scope.data_type(&kind).map(parameter_type);
+        }
+    }
+    let fields = |known: &[Option<DataType>]| {
+        known.iter().map(|kind| kind.clone().map(|kind| Arc::new(Field::new("", kind, true)) as FieldRef)).collect::<Vec<_>>()
+    };
+    let plan = scope.plan(statement.clone(), fields(&known))?;
+    if known.iter().all(Option::is_some) {
+        return Ok((plan, known.into_iter().flatten().collect()));
+    }
+    let found = plan.get_parameter_types()?;
+    for (at, slot) in known.iter_mut().enumerate().filter(|(_, slot)| slot.is_none()) {
+        let inferred = found.get(&format!("${}", at + 1)).cloned().flatten();
+        *slot = Some(parameter_type(inferred.unwrap_or(DataType::Utf8)));
+    }
+    let plan = scope.plan(statement.clone(), fields(&known))?;
+    Ok((plan, known.into_iter().flatten().collect()))
+}
+
+/// The type in which a parameter is asked for, when `inferred` is what stands beside it.
+fn parameter_type(inferred: DataType) -> DataType {
+    match inferred {
+        DataType::Utf8View | DataType::LargeUtf8 | DataType::Null => DataType::Utf8,
+        DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
+        // As wide as can be: `price = $1` must not round the parameter to the column's scale.
+        DataType::Decimal128(_, scale) => DataType::Decimal128(38, scale.max(10)),
+        DataType::Decimal32(_, scale) | DataType::Decimal64(_, scale) => DataType::Decimal128(38, scale.max(10)),
+        DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone),
+        DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => DataType::Int64,
+        DataType::Dictionary(_, values) => parameter_type(*values),
+        kind => kind,
+    }
+}
+
+fn bind(plan: LogicalPlan, types: &[DataType], values: &[Parameter]) -> datafusion::common::Result<LogicalPlan> {
+    if types.is_empty() {
+        return Ok(plan);
+    }
+    let mut scalars = Vec::with_capacity(values.len());
+    for (kind, value) in types.iter().zip(values) {
+        let scalar = if value.is_empty() { ScalarValue::try_from(kind)? } else { ScalarValue::try_from_array(value, 0)? };
+        let scalar = if scalar.data_type() == *kind { scalar } else { scalar.cast_to(kind)? };
+        scalars.push(scalar.into());
+    }
+    plan.with_param_values(ParamValues::List(scalars))
+}
+
+/// The result's columns: shown names, and the source's type where a column is passed through as it is.
+fn columns(plan: &LogicalPlan) -> SchemaRef {
+    if matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) {
+        return text_columns("QUERY PLAN");
+    }
+    let through = passed_through(plan);
+    let field = |(at, field): (usize, &FieldRef)| {
+        let made = Field::new(names::shown(field.name()), field.data_type().clone(), true);
+        let source = field.metadata().get(SOURCE_TYPE_KEY).filter(|_| through.get(at).copied().unwrap_or(true));
+        match source {
+            Some(source) => made.with_metadata(HashMap::from([(SOURCE_TYPE_KEY.to_string(), source.clone())])),
+            None => made,
+        }
+    };
+    Arc::new(Schema::new(plan.schema().fields().iter().enumerate().map(field).collect::<Vec<_>>()))
+}
+
+/// Per output column whether it is a plain column: casts and functions must not keep the source's type name.
+fn passed_through(plan: &LogicalPlan) -> Vec<bool> {
+    fn plain(expr: &Expr) -> bool {
+        match expr {
+            Expr::Column(_) => true,
+            Expr::Alias(alias) => plain(&alias.expr),
+            _ => false,
+        }
+    }
+    match plan {
+        LogicalPlan::Projection(projection) => projection.expr.iter().map(plain).collect(),
+        LogicalPlan::Sort(sort) => passed_through(&sort.input),
+        LogicalPlan::Limit(limit) => passed_through(&limit.input),
+        LogicalPlan::SubqueryAlias(alias) => passed_through(&alias.input),
+        LogicalPlan::Distinct(datafusion::logical_expr::Distinct::All(input)) => passed_through(input),
+        LogicalPlan::Union(union) => union.inputs.first().map(|input| passed_through(input)).unwrap_or_default(),
+        _ => Vec::new(),
+    }
+}

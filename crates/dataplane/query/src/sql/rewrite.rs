@@ -1,0 +1,246 @@
+//! Parsing of queries, and the differences between Postgres's SQL and DataFusion's that are mended in the syntax tree.
+
+use super::{errors, names, text};
+use crate::codes;
+use datafusion::sql::sqlparser::ast::{
+    ArrayElemTypeDef, CastKind, Cte, DataType, Expr, FunctionArguments, LimitClause, ObjectName, Query, SetExpr, Statement,
+    Value, ValueWithSpan, Visit, VisitMut, Visitor, VisitorMut,
+};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
+use datafusion_pg_catalog::sql::rules::{
+    CurrentUserVariableToSessionUserFunctionCall, FixArrayLiteral, RewriteArrayAnyAllOperation, RewritePgCatalogOperator,
+    SqlStatementRewriteRule, StripCallableQualifier, StripCollate,
+};
+use mainstem_types::{Error, Result};
+use std::collections::HashSet;
+use std::fmt;
+use std::ops::ControlFlow;
+
+/// Parses one query and rewrites it. One per engine.
+pub(crate) struct Rewriter {
+    /// For queries over the catalogs only: some of its rules give up answers that only tools' queries can do without.
+    catalog: PostgresCompatibilityParser,
+    rules: Vec<Box<dyn SqlStatementRewriteRule>>,
+}
+
+impl fmt::Debug for Rewriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rewriter")
+    }
+}
+
+impl Default for Rewriter {
+    fn default() -> Self {
+        let rules: Vec<Box<dyn SqlStatementRewriteRule>> = vec![
+            Box::new(RewriteArrayAnyAllOperation),
+            Box::new(StripCallableQualifier),
+            Box::new(FixArrayLiteral),
+            Box::new(CurrentUserVariableToSessionUserFunctionCall),
+            Box::new(StripCollate),
+            Box::new(RewritePgCatalogOperator),
+        ];
+        Self { catalog: PostgresCompatibilityParser::new(), rules }
+    }
+}
+
+impl Rewriter {
+    /// One statement. `oid_of` finds a relation's oid by its name as written, for `'shop.film'::regclass`.
+    pub(crate) fn parse(&self, sql: &str, oid_of: &dyn Fn(&str) -> Option<i32>) -> Result<Statement> {
+        let tokens = text::tokens(sql)?;
+        let mut parser = Parser::new(&PostgreSqlDialect {}).with_recursion_limit(200).with_tokens_with_locations(tokens);
+        let mut statements = parser.parse_statements().map_err(|error| errors::syntax(error, sql))?;
+        if statements.len() != 1 {
+            return Err(Error::fix(codes::SYNTAX, "one statement was expected here"));
+        }
+        let mut statement = statements.remove(0);
+        if reads_catalog_only(&statement)
+            && let Ok(mut rewritten) = self.catalog.parse(sql)
+            && rewritten.len() == 1
+        {
+            statement = rewritten.remove(0);
+            let _ = VisitMut::visit(&mut statement, &mut ArraysOfQueries);
+            names::assign(&mut statement);
+            return Ok(statement);
+        }
+        let mut casts = RegclassCasts { oid_of, unknown: None };
+        let _ = VisitMut::visit(&mut statement, &mut casts);
+        if let Some(name) = casts.unknown {
+            return Err(Error::fix(codes::UNKNOWN_TABLE, format!("relation \"{name}\" does not exist")));
+        }
+        let _ = VisitMut::visit(&mut statement, &mut Fetches);
+        names::assign(&mut statement);
+        Ok(self.rules.iter().fold(statement, |statement, rule| rule.rewrite(statement)))
+    }
+}
+
+/// Whether every table of the statement belongs to the catalogs, and there is one.
+fn reads_catalog_only(statement: &Statement) -> bool {
+    #[derive(Default)]
+    struct Tables {
+        catalog: bool,
+        other: bool,
+        ctes: HashSet<String>,
+    }
+    impl Visitor for Tables {
+        type Break = ();
+        fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+            let ctes = query.with.iter().flat_map(|with| with.cte_tables.iter());
+            self.ctes.extend(ctes.map(|Cte { alias, .. }| alias.name.value.to_lowercase()));
+            ControlFlow::Continue(())
+        }
+        fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<()> {
+            let parts: Vec<String> = name.0.iter().filter_map(|p| p.as_ident()).map(|i| i.value.to_lowercase()).collect();
+            match parts.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+                [.., "pg_catalog" | "information_schema", _] => self.catalog = true,
+                [name] if name.starts_with("pg_") => self.catalog = true,
+                [name] if self.ctes.contains(*name) => {}
+                // Table functions come by here too.
+                [name] if matches!(*name, "generate_series" | "unnest") => {}
+                _ => self.other = true,
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut tables = Tables::default();
+    let _ = Visit::visit(statement, &mut tables);
+    tables.catalog && !tables.other
+}
+
+/// `'shop.film'::regclass` becomes the table's oid.
+struct RegclassCasts<'a> {
+    oid_of: &'a dyn Fn(&str) -> Option<i32>,
+    unknown: Option<String>,
+}
+
+impl VisitorMut for RegclassCasts<'_> {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let Expr::Cast { expr: inner, data_type, .. } = expr else { return ControlFlow::Continue(()) };
+        let regclass =
+            matches!(data_type, DataType::Regclass) || data_type.to_string().eq_ignore_ascii_case("pg_catalog.regclass");
+        let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(name), span }) = inner.as_ref() else {
+            return ControlFlow::Continue(());
+        };
+        if !regclass {
+            return ControlFlow::Continue(());
+        }
+        match name.parse::<i32>().ok().or_else(|| (self.oid_of)(name)) {
+            Some(oid) => *expr = Expr::Value(ValueWithSpan { value: Value::Number(oid.to_string(), false), span: *span }),
+            None => self.unknown = Some(name.clone()),
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// `ARRAY(SELECT ...)` in tools' queries (members of roles, options of relations): there is nothing of that kind here, so NULL.
+struct ArraysOfQueries;
+
+impl VisitorMut for ArraysOfQueries {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Function(function) = expr
+            && let FunctionArguments::Subquery(_) = function.args
+            && function.name.to_string().eq_ignore_ascii_case("array")
+        {
+            *expr = Expr::Cast {
+                kind: CastKind::Cast,
+                expr: Box::new(Expr::value(Value::Null)),
+                data_type: DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(DataType::Text), None)),
+                array: false,
+                format: None,
+            };
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// `FETCH FIRST n ROWS ONLY` becomes LIMIT.
+struct Fetches;
+
+impl VisitorMut for Fetches {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        if let Some(fetch) = query.fetch.take_if(|fetch| !fetch.with_ties && !fetch.percent) {
+            let rows = fetch.quantity.unwrap_or_else(|| Expr::value(Value::Number("1".into(), false)));
+            match &mut query.limit_clause {
+                Some(LimitClause::LimitOffset { limit, .. }) => *limit = Some(rows),
+                _ => query.limit_clause = Some(LimitClause::LimitOffset { limit: Some(rows), offset: None, limit_by: vec![] }),
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Types that the text itself gives to parameters: `$1::int8`. By number, from 1.
+pub(crate) fn cast_parameters(statement: &Statement) -> Vec<(usize, DataType)> {
+    struct Casts(Vec<(usize, DataType)>);
+    impl Visitor for Casts {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            if let Expr::Cast { expr, data_type, .. } = expr
+                && let Some(number) = placeholder(expr)
+            {
+                self.0.push((number, data_type.clone()));
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut casts = Casts(Vec::new());
+    let _ = Visit::visit(statement, &mut casts);
+    casts.0
+}
+
+/// The highest parameter number of a statement.
+pub(crate) fn parameter_count(statement: &Statement) -> usize {
+    struct Highest(usize);
+    impl Visitor for Highest {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            self.0 = self.0.max(placeholder(expr).unwrap_or(0));
+            ControlFlow::Continue(())
+        }
+    }
+    let mut highest = Highest(0);
+    let _ = Visit::visit(statement, &mut highest);
+    highest.0
+}
+
+fn placeholder(expr: &Expr) -> Option<usize> {
+    match expr {
+        Expr::Value(ValueWithSpan { value: Value::Placeholder(id), .. }) => id.strip_prefix('$')?.parse().ok(),
+        _ => None,
+    }
+}
+
+/// What kind of statement it is, for what may run here at all.
+pub(crate) fn check_read_only(statement: &Statement) -> Result<()> {
+    let written = match statement {
+        Statement::Query(query) => return check_query(query),
+        Statement::Explain { statement, .. } => return check_read_only(statement),
+        Statement::ExplainTable { .. } => return Ok(()),
+        other => other.to_string().split_whitespace().take(2).collect::<Vec<_>>().join(" ").to_uppercase(),
+    };
+    let verb = written.split_whitespace().next().unwrap_or("").to_string();
+    let writes = ["INSERT", "UPDATE", "DELETE", "MERGE", "TRUNCATE", "CREATE", "ALTER", "DROP", "GRANT", "REVOKE", "COMMENT"];
+    if writes.contains(&verb.as_str()) {
+        return Err(Error::fix(
+            codes::READ_ONLY,
+            format!("{verb} is not possible: live tables follow their source and are read-only here"),
+        )
+        .hint("Write to the source database; the change is visible here within milliseconds."));
+    }
+    Err(Error::fix(codes::NOT_SUPPORTED, format!("{verb} is not supported")))
+}
+
+fn check_query(query: &Query) -> Result<()> {
+    if let SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) = query.body.as_ref() {
+        return Err(Error::fix(codes::READ_ONLY, "live tables follow their source and are read-only here")
+            .hint("Write to the source database; the change is visible here within milliseconds."));
+    }
+    Ok(())
+}

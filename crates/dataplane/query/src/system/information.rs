@@ -1,0 +1,227 @@
+//! Schema `information_schema`: what tools read to list tables and columns.
+
+use super::relations::{self, What};
+use crate::engine::DATABASE;
+use crate::plan::Scope;
+use crate::tables::{Cell, Kind, Rows};
+use arrow::datatypes::SchemaRef;
+
+pub(super) const TABLES: &[&str] = &[
+    "schemata",
+    "tables",
+    "columns",
+    "views",
+    "routines",
+    "table_constraints",
+    "key_column_usage",
+    "referential_constraints",
+    "constraint_column_usage",
+];
+
+/// An empty table of this name, with its columns.
+fn empty(table: &str) -> Option<Rows> {
+    use Kind::{Int4, Name, Text};
+    let columns: &[(&'static str, Kind)] = match table {
+        "schemata" => &[
+            ("catalog_name", Name),
+            ("schema_name", Name),
+            ("schema_owner", Name),
+            ("default_character_set_catalog", Name),
+            ("default_character_set_schema", Name),
+            ("default_character_set_name", Name),
+            ("sql_path", Text),
+        ],
+        "tables" => &[
+            ("table_catalog", Name),
+            ("table_schema", Name),
+            ("table_name", Name),
+            ("table_type", Text),
+            ("self_referencing_column_name", Name),
+            ("reference_generation", Text),
+            ("user_defined_type_catalog", Name),
+            ("user_defined_type_schema", Name),
+            ("user_defined_type_name", Name),
+            ("is_insertable_into", Text),
+            ("is_typed", Text),
+            ("commit_action", Text),
+        ],
+        "columns" => &[
+            ("table_catalog", Name),
+            ("table_schema", Name),
+            ("table_name", Name),
+            ("column_name", Name),
+            ("ordinal_position", Int4),
+            ("column_default", Text),
+            ("is_nullable", Text),
+            ("data_type", Text),
+            ("character_maximum_length", Int4),
+            ("character_octet_length", Int4),
+            ("numeric_precision", Int4),
+            ("numeric_precision_radix", Int4),
+            ("numeric_scale", Int4),
+            ("datetime_precision", Int4),
+            ("interval_type", Text),
+            ("collation_name", Name),
+            ("udt_catalog", Name),
+            ("udt_schema", Name),
+            ("udt_name", Name),
+            ("is_self_referencing", Text),
+            ("is_identity", Text),
+            ("identity_generation", Text),
+            ("is_generated", Text),
+            ("generation_expression", Text),
+            ("is_updatable", Text),
+        ],
+        "views" => &[
+            ("table_catalog", Name),
+            ("table_schema", Name),
+            ("table_name", Name),
+            ("view_definition", Text),
+            ("check_option", Text),
+            ("is_updatable", Text),
+            ("is_insertable_into", Text),
+        ],
+        "routines" => &[
+            ("specific_catalog", Name),
+            ("specific_schema", Name),
+            ("specific_name", Name),
+            ("routine_catalog", Name),
+            ("routine_schema", Name),
+            ("routine_name", Name),
+            ("routine_type", Text),
+            ("data_type", Text),
+        ],
+        "table_constraints" => &[
+            ("constraint_catalog", Name),
+            ("constraint_schema", Name),
+            ("constraint_name", Name),
+            ("table_catalog", Name),
+            ("table_schema", Name),
+            ("table_name", Name),
+            ("constraint_type", Text),
+            ("is_deferrable", Text),
+            ("initially_deferred", Text),
+            ("enforced", Text),
+        ],
+        "key_column_usage" => &[
+            ("constraint_catalog", Name),
+            ("constraint_schema", Name),
+            ("constraint_name", Name),
+            ("table_catalog", Name),
+            ("table_schema", Name),
+            ("table_name", Name),
+            ("column_name", Name),
+            ("ordinal_position", Int4),
+            ("position_in_unique_constraint", Int4),
+        ],
+        "referential_constraints" => &[
+            ("constraint_catalog", Name),
+            ("constraint_schema", Name),
+            ("constraint_name", Name),
+            ("unique_constraint_catalog", Name),
+            ("unique_constraint_schema", Name),
+            ("unique_constraint_name", Name),
+            ("match_option", Text),
+            ("update_rule", Text),
+            ("delete_rule", Text),
+        ],
+        "constraint_column_usage" => &[
+            ("table_catalog", Name),
+            ("table_schema", Name),
+            ("table_name", Name),
+            ("column_name", Name),
+            ("constraint_catalog", Name),
+            ("constraint_schema", Name),
+            ("constraint_name", Name),
+        ],
+        _ => return None,
+    };
+    Some(Rows::new(columns))
+}
+
+pub(super) fn schemas() -> Vec<(&'static str, SchemaRef)> {
+    TABLES.iter().filter_map(|table| empty(table).map(|rows| (*table, rows.schema()))).collect()
+}
+
+pub(super) fn rows(scope: &Scope, table: &str) -> Option<Rows> {
+    let mut rows = empty(table)?;
+    match table {
+        "schemata" => {
+            for schema in super::schemas(scope) {
+                rows.push(vec![DATABASE.into(), schema.into(), "admin".into()]);
+            }
+        }
+        "tables" => tables(scope, &mut rows),
+        "columns" => columns(scope, &mut rows),
+        "routines" => routines(scope, &mut rows),
+        _ => {}
+    }
+    Some(rows)
+}
+
+fn tables(scope: &Scope, rows: &mut Rows) {
+    for relation in relations::all(scope) {
+        let kind = if relation.what == What::Table { "BASE TABLE" } else { "VIEW" };
+        let mut row: Vec<Cell> =
+            vec![DATABASE.into(), relation.name.schema.as_ref().into(), relation.name.name.as_ref().into(), kind.into()];
+        row.extend([Cell::Null, Cell::Null, Cell::Null, Cell::Null, Cell::Null, "NO".into(), "NO".into()]);
+        rows.push(row);
+    }
+}
+
+fn columns(scope: &Scope, rows: &mut Rows) {
+    for relation in relations::all(scope) {
+        for (at, column) in relation.columns.iter().enumerate() {
+            let (precision, scale) = column.kind.numeric();
+            let radix = precision.map(|_| if column.kind.name == "numeric" { 10 } else { 2 });
+            let time = matches!(column.kind.name, "date" | "time" | "timestamp" | "timestamptz");
+            rows.push(vec![
+                DATABASE.into(),
+                relation.name.schema.as_ref().into(),
+                relation.name.name.as_ref().into(),
+                column.name.as_str().into(),
+                (at + 1).into(),
+                Cell::Null,
+                if column.not_null { "NO" } else { "YES" }.into(),
+                column.kind.long.into(),
+                column.kind.characters().into(),
+                Cell::Null,
+                precision.into(),
+                radix.into(),
+                scale.into(),
+                time.then_some(if column.kind.name == "date" { 0 } else { 6 }).into(),
+                Cell::Null,
+                Cell::Null,
+                DATABASE.into(),
+                "pg_catalog".into(),
+                column.kind.name.into(),
+                "NO".into(),
+                "NO".into(),
+                Cell::Null,
+                "NEVER".into(),
+                Cell::Null,
+                "NO".into(),
+            ]);
+        }
+    }
+}
+
+fn routines(scope: &Scope, rows: &mut Rows) {
+    let state = &scope.state;
+    let mut names: Vec<String> = state.scalar_functions().keys().chain(state.aggregate_functions().keys()).cloned().collect();
+    names.extend(state.window_functions().keys().cloned());
+    names.sort();
+    names.dedup();
+    for name in names {
+        let named = |name: &str| -> Cell { name.into() };
+        rows.push(vec![
+            named(DATABASE),
+            named("pg_catalog"),
+            named(&name),
+            named(DATABASE),
+            named("pg_catalog"),
+            named(&name),
+            named("FUNCTION"),
+        ]);
+    }
+}

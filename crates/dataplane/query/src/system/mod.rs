@@ -1,0 +1,116 @@
+//! Schemas of our own making: `mainstem`, `pg_catalog`, `information_schema`. Their rows are made when a statement opens them.
+
+mod information;
+mod mainstem;
+mod oids;
+mod pg_catalog;
+mod relations;
+mod types;
+
+pub(crate) use mainstem::{sources_columns, sources_rows};
+pub(crate) use pg_catalog::Library;
+pub(crate) use types::format_type;
+
+use crate::codes;
+use crate::enforce::Pass;
+use crate::plan::Scope;
+use datafusion::catalog::TableProvider;
+use mainstem_types::{Error, Result, TableName};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Facts that other parts have and `mainstem.*` shows.
+pub trait SystemFacts: Send + Sync {
+    fn topics(&self) -> Vec<TopicFact>;
+    /// Effective settings; secrets already masked.
+    fn settings(&self) -> Vec<SettingFact>;
+    fn dead_letters(&self) -> Vec<DeadLetterFact>;
+}
+
+/// A row of `mainstem.topics`.
+#[derive(Clone, Debug)]
+pub struct TopicFact {
+    pub topic: String,
+    pub partition: i32,
+    pub start_offset: i64,
+    pub end_offset: i64,
+    pub bytes: i64,
+}
+
+/// A row of `mainstem.settings`.
+#[derive(Clone, Debug)]
+pub struct SettingFact {
+    pub name: String,
+    pub value: String,
+    /// Where the value comes from: default, file, environment, flag.
+    pub origin: String,
+}
+
+/// A row of `mainstem.dead_letters`. Never the record's content.
+#[derive(Clone, Debug)]
+pub struct DeadLetterFact {
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    /// Microseconds since 1970-01-01T00:00:00Z.
+    pub at_us: i64,
+    pub error_code: String,
+    pub error: String,
+}
+
+pub(crate) const SCHEMAS: &[&str] = &["mainstem", "pg_catalog", "information_schema"];
+
+/// Tables of ours, for hints.
+pub(crate) fn names() -> Vec<TableName> {
+    let of = |schema: &'static str, tables: &[&str]| tables.iter().map(|t| TableName::new(schema, t)).collect::<Vec<_>>();
+    let mut names = of("mainstem", mainstem::TABLES);
+    names.extend(of("information_schema", information::TABLES));
+    names.extend(of("pg_catalog", pg_catalog::OWN));
+    names
+}
+
+pub(crate) fn exists(scope: &Scope, name: &TableName) -> bool {
+    match name.schema.as_ref() {
+        "mainstem" => mainstem::TABLES.contains(&name.name.as_ref()),
+        "information_schema" => information::TABLES.contains(&name.name.as_ref()),
+        "pg_catalog" => pg_catalog::exists(scope, &name.name),
+        _ => false,
+    }
+}
+
+/// Opens the table that the pass names.
+pub(crate) fn open(scope: &Scope, pass: &Pass) -> Result<Arc<dyn TableProvider>> {
+    let name = pass.table();
+    let rows = match name.schema.as_ref() {
+        "mainstem" => mainstem::rows(scope, &name.name),
+        "information_schema" => information::rows(scope, &name.name),
+        _ => match pg_catalog::rows(scope, &name.name) {
+            Some(rows) => Some(rows),
+            None => return pg_catalog::library_table(scope, pass),
+        },
+    };
+    let Some(rows) = rows else {
+        return Err(Error::fix(codes::UNKNOWN_TABLE, format!("relation \"{name}\" does not exist")));
+    };
+    rows.table(pass).map_err(|e| Error::bug(codes::INTERNAL, format!("{name} could not be made")).caused_by(e))
+}
+
+/// All schemas: of tables, `public`, and ours.
+pub(crate) fn schemas(scope: &Scope) -> BTreeSet<String> {
+    let names = scope.snapshot.tables.keys().chain(scope.snapshot.parents.keys());
+    let mut schemas: BTreeSet<String> = names.map(|name| name.schema.to_string()).collect();
+    schemas.extend(SCHEMAS.iter().map(ToString::to_string));
+    schemas.insert("public".into());
+    schemas
+}
+
+pub(crate) fn schema_exists(scope: &Scope, schema: &str) -> bool {
+    schemas(scope).contains(schema)
+}
+
+/// The search path as Postgres reports it: the catalog first, what does not exist left out.
+pub(crate) fn visible_schemas(scope: &Scope) -> Vec<String> {
+    let all = schemas(scope);
+    let path = scope.search_path.iter().filter(|schema| all.contains(*schema)).cloned();
+    std::iter::once("pg_catalog".to_string()).chain(path.filter(|schema| schema != "pg_catalog")).collect()
+}

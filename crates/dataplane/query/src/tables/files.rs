@@ -1,0 +1,185 @@
+//! Parquet files of a live table: which of them a filter needs, and which of their rows are alive.
+
+use arrow::array::{ArrayRef, BooleanArray, UInt64Array, new_null_array};
+use arrow::compute::concat;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::stats::Precision;
+use datafusion::common::{Column, ColumnStatistics, ScalarValue, Statistics};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
+use datafusion::parquet::arrow::arrow_reader::{RowSelection, RowSelector};
+use datafusion::physical_optimizer::pruning::PruningStatistics;
+use mainstem_warehouse::FileView;
+use object_store::ObjectMeta;
+use object_store::path::Path as Location;
+use parking_lot::Mutex;
+use roaring::RoaringBitmap;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// What a reader derives from a file view, kept beside it: made by the first query, used by all until the view changes.
+struct Derived {
+    selection: Option<RowSelection>,
+    /// The last plan piece with the columns for which its statistics were made.
+    planned: Mutex<Option<(SchemaRef, PartitionedFile)>>,
+}
+
+/// Rows of the file that are alive.
+pub(crate) fn live_rows(file: &FileView) -> u64 {
+    file.rows.saturating_sub(file.deleted.as_ref().map_or(0, |d| d.len()))
+}
+
+/// The plan piece of a file: where it is, which rows are alive, and the ranges of its values.
+pub(crate) fn planned(file: &FileView, schema: &SchemaRef) -> PartitionedFile {
+    let derived = file.derived.get_or_init(|| {
+        let selection = file.deleted.as_ref().filter(|d| !d.is_empty()).map(|d| selection(d, file.rows));
+        Arc::new(Derived { selection, planned: Mutex::new(None) })
+    });
+    let Some(derived) = derived.downcast_ref::<Derived>() else {
+        // Somebody else's derivation sits there: right, only slower.
+        return piece(file, schema, file.deleted.as_ref().map(|d| selection(d, file.rows)));
+    };
+    let mut last = derived.planned.lock();
+    if let Some((columns, piece)) = &*last
+        && (Arc::ptr_eq(columns, schema) || columns == schema)
+    {
+        return piece.clone();
+    }
+    let made = piece(file, schema, derived.selection.clone());
+    *last = Some((schema.clone(), made.clone()));
+    made
+}
+
+fn piece(file: &FileView, schema: &SchemaRef, selection: Option<RowSelection>) -> PartitionedFile {
+    let meta = ObjectMeta {
+        location: Location::from(file.path.to_string_lossy().trim_start_matches('/')),
+        last_modified: Default::default(),
+        size: file.bytes,
+        e_tag: None,
+        version: None,
+    };
+    let piece = PartitionedFile::new_from_meta(meta).with_statistics(Arc::new(statistics(file, schema)));
+    match selection {
+        Some(selection) => piece.with_extension(ParquetRowSelection::new(selection)),
+        None => piece,
+    }
+}
+
+/// Per-file statistics. Ranges are marked exact because that is what lets the reader leave the file out; dead rows only widen them.
+/// They never answer a MIN or MAX: the scan as a whole states row counts alone.
+fn statistics(file: &FileView, schema: &SchemaRef) -> Statistics {
+    let column = |name: &str| {
+        let mut made = ColumnStatistics::new_unknown();
+        let Some(range) = file.ranges.get(name) else { return made };
+        let value = |array: &Option<ArrayRef>| {
+            array.as_ref().and_then(|a| ScalarValue::try_from_array(a, 0).ok()).map_or(Precision::Absent, Precision::Exact)
+        };
+        made.min_value = value(&range.min);
+        made.max_value = value(&range.max);
+        // An exact count would let "is not null" be decided by dead rows.
+        made.null_count = match file.deleted.as_ref().is_none_or(|d| d.is_empty()) {
+            true => Precision::Exact(range.nulls as usize),
+            false => Precision::Inexact(range.nulls as usize),
+        };
+        made
+    };
+    Statistics {
+        num_rows: Precision::Exact(live_rows(file) as usize),
+        total_byte_size: Precision::Inexact(file.bytes as usize),
+        column_statistics: schema.fields().iter().map(|f| column(f.name())).collect(),
+    }
+}
+
+/// Runs of living rows, from the bitmap of dead ones.
+fn selection(dead: &RoaringBitmap, rows: u64) -> RowSelection {
+    let mut runs: Vec<RowSelector> = Vec::new();
+    let mut at = 0u64;
+    let mut skipped = 0usize;
+    for row in dead.iter().map(u64::from).take_while(|row| *row < rows) {
+        if row > at {
+            if skipped > 0 {
+                runs.push(RowSelector::skip(skipped));
+                skipped = 0;
+            }
+            runs.push(RowSelector::select((row - at) as usize));
+        }
+        skipped += 1;
+        at = row + 1;
+    }
+    if skipped > 0 {
+        runs.push(RowSelector::skip(skipped));
+    }
+    if rows > at {
+        runs.push(RowSelector::select((rows - at) as usize));
+    }
+    RowSelection::from(runs)
+}
+
+/// The value ranges of many files, column by column, for DataFusion's pruning predicates.
+pub(crate) struct Ranges<'a> {
+    pub(crate) files: &'a [Arc<FileView>],
+    pub(crate) schema: &'a SchemaRef,
+}
+
+impl Ranges<'_> {
+    fn collect(&self, column: &Column, of: impl Fn(&mainstem_warehouse::ValueRange) -> Option<ArrayRef>) -> Option<ArrayRef> {
+        let field = self.schema.field_with_name(column.name()).ok()?;
+        let unknown = new_null_array(field.data_type(), 1);
+        let value = |file: &Arc<FileView>| {
+            let value = file.ranges.get(column.name()).and_then(&of);
+            value.filter(|v| v.len() == 1 && v.data_type() == field.data_type()).unwrap_or_else(|| unknown.clone())
+        };
+        let values: Vec<ArrayRef> = self.files.iter().map(value).collect();
+        concat(&values.iter().map(|v| v.as_ref()).collect::<Vec<_>>()).ok()
+    }
+}
+
+impl PruningStatistics for Ranges<'_> {
+    fn min_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.collect(column, |range| range.min.clone())
+    }
+
+    fn max_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.collect(column, |range| range.max.clone())
+    }
+
+    fn num_containers(&self) -> usize {
+        self.files.len()
+    }
+
+    fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
+        let nulls = self.files.iter().map(|f| f.ranges.get(column.name()).map(|range| range.nulls));
+        Some(Arc::new(nulls.collect::<UInt64Array>()))
+    }
+
+    fn row_counts(&self) -> Option<ArrayRef> {
+        // Dead rows included, as in `null_counts`: all-NULL means all rows of the file.
+        Some(Arc::new(self.files.iter().map(|f| Some(f.rows)).collect::<UInt64Array>()))
+    }
+
+    fn contained(&self, _: &Column, _: &HashSet<ScalarValue>) -> Option<BooleanArray> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(dead: &[u32], rows: u64, living: &[std::ops::Range<usize>]) {
+        let made = selection(&dead.iter().copied().collect(), rows);
+        let expected = RowSelection::from_consecutive_ranges(living.iter().cloned(), rows as usize);
+        assert_eq!(made, expected, "dead {dead:?} of {rows}");
+        assert_eq!(made.iter().map(|s| s.row_count).sum::<usize>(), rows as usize);
+    }
+
+    #[test]
+    fn selections_skip_the_dead_and_cover_all_rows() {
+        check(&[], 5, &[0..5]);
+        check(&[0], 5, &[1..5]);
+        check(&[4], 5, &[0..4]);
+        check(&[0, 1, 2, 3, 4], 5, &[]);
+        check(&[1, 2, 4], 7, &[0..1, 3..4, 5..7]);
+        check(&[9], 5, &[0..5]);
+    }
+}

@@ -1,0 +1,207 @@
+//! The Delta log of one generation of a table, written by hand: one writer, strict compare-and-swap on the version, deletes and the
+//! barrier's number in the same commit (`docs/rfcs/0006-tables.md`; actions as in the Delta protocol, "Actions").
+
+mod checkpoint;
+mod load;
+mod schema;
+mod vectors;
+
+use crate::codes;
+use crate::files::{DataFile, io_error};
+use crate::rows::{Home, Resume};
+use mainstem_env::{Env, fault};
+use mainstem_types::{Error, Result, TableSchema};
+use roaring::RoaringBitmap;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The committed state of a Delta table and the way to its next version.
+pub(crate) struct DeltaTable {
+    pub dir: PathBuf,
+    env: Env,
+    app: String,
+    pub version: Option<u64>,
+    /// Live files by segment.
+    pub files: BTreeMap<u32, Committed>,
+    pub schema: Option<Arc<TableSchema>>,
+    protocol: Value,
+    metadata: Value,
+    pub resume: Resume,
+    checkpoint: Option<u64>,
+    /// Files that a commit took out: removed from disk by a later flush.
+    pub superseded: Vec<PathBuf>,
+}
+
+/// A file as the Delta log has it.
+pub(crate) struct Committed {
+    /// The `add` action's body.
+    add: Value,
+    pub dead: Arc<RoaringBitmap>,
+}
+
+/// What a flush wants to be committed: the files as they are at its barrier.
+pub(crate) struct Change {
+    pub files: Vec<(u32, Arc<DataFile>, Arc<RoaringBitmap>)>,
+    pub schema: Arc<TableSchema>,
+    pub resume: Resume,
+}
+
+impl DeltaTable {
+    pub fn new(home: &Home) -> Self {
+        Self {
+            dir: home.dir.clone(),
+            env: home.env.clone(),
+            app: format!("mainstem/{}/{}/{}", home.source, home.table, home.generation),
+            version: None,
+            files: BTreeMap::new(),
+            schema: None,
+            protocol: Value::Null,
+            metadata: Value::Null,
+            resume: Resume::default(),
+            checkpoint: None,
+            superseded: Vec::new(),
+        }
+    }
+
+    fn commit_path(&self, version: u64) -> PathBuf {
+        self.dir.join("_delta_log").join(format!("{version:020}.json"))
+    }
+
+    /// Makes one commit of everything that differs from the last one; durable on return. Data files must be synced already.
+    pub fn commit(&mut self, change: &Change) -> Result<()> {
+        let now_ms = self.env.clock.now_us() / 1000;
+        let mut next = Next { removes: Vec::new(), adds: Vec::new() };
+        let kept: BTreeSet<u32> = change.files.iter().map(|(segment, _, _)| *segment).collect();
+        for (segment, gone) in self.files.iter().filter(|(segment, _)| !kept.contains(segment)) {
+            next.removes.push((*segment, remove_of(&gone.add, now_ms)));
+        }
+        let mut vectors = vectors::Writer::new(&self.env, &self.dir);
+        for (segment, file, dead) in &change.files {
+            let before = self.files.get(segment);
+            if before.is_some_and(|b| Arc::ptr_eq(&b.dead, dead) || b.dead == *dead) {
+                continue;
+            }
+            let mut add = match before {
+                Some(before) => before.add.clone(),
+                None => json!({
+                    "path": file.name, "partitionValues": {}, "size": file.bytes, "modificationTime": now_ms, "dataChange": true,
+                }),
+            };
+            if let Some(before) = before {
+                next.removes.push((*segment, remove_of(&before.add, now_ms)));
+            }
+            add["stats"] = schema::stats(file, &change.schema, dead.is_empty()).into();
+            if !dead.is_empty() {
+                add["deletionVector"] = vectors.add(dead)?;
+            }
+            next.adds.push((*segment, Committed { add, dead: dead.clone() }));
+        }
+        vectors.finish()?;
+        fault::point("flush.after_dv");
+        self.write_commit(change, next, now_ms)
+    }
+
+    fn write_commit(&mut self, change: &Change, next: Next, now_ms: i64) -> Result<()> {
+        let version = self.version.map_or(0, |v| v + 1);
+        let operation = if version == 0 { "CREATE TABLE" } else { "MERGE" };
+        let mut actions = vec![json!({"commitInfo": {
+            "timestamp": now_ms, "operation": operation, "operationParameters": {}, "isBlindAppend": false, "engineInfo": "mainstem",
+        }})];
+        let (protocol, metadata) = self.head(&change.schema, now_ms)?;
+        if protocol != self.protocol {
+            actions.push(json!({ "protocol": protocol }));
+        }
+        if metadata != self.metadata {
+            actions.push(json!({ "metaData": metadata }));
+        }
+        for (kind, number) in self.txns(&change.resume) {
+            actions.push(json!({"txn": {"appId": kind, "version": number, "lastUpdated": now_ms}}));
+        }
+        actions.extend(next.removes.iter().map(|(_, remove)| json!({ "remove": remove })));
+        actions.extend(next.adds.iter().map(|(_, add)| json!({ "add": add.add })));
+        let mut text = String::new();
+        for action in &actions {
+            text.push_str(&action.to_string());
+            text.push('\n');
+        }
+        let path = self.commit_path(version);
+        self.env.disk.create_durable(&path, text.as_bytes()).map_err(|e| match e.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                Error::fix(codes::FOREIGN_COMMIT, format!("somebody else committed {}", path.display()))
+                    .hint("Mainstem is the only writer of its tables; RESYNC the table to build it anew")
+            }
+            _ => io_error(&path, "write")(e),
+        })?;
+        fault::point("flush.after_commit");
+        for (segment, _) in &next.removes {
+            if let Some(before) = self.files.remove(segment) {
+                self.superseded.extend(self.left_over(&before.add, next.adds.iter().any(|(s, _)| s == segment)));
+            }
+        }
+        self.files.extend(next.adds);
+        (self.protocol, self.metadata, self.schema) = (protocol, metadata, Some(change.schema.clone()));
+        (self.version, self.resume) = (Some(version), change.resume);
+        Ok(())
+    }
+
+    /// Paths that no live file needs after `add` was removed.
+    fn left_over(&self, add: &Value, added_again: bool) -> Vec<PathBuf> {
+        let data = (!added_again).then(|| add["path"].as_str()).flatten().map(|name| self.dir.join(name));
+        data.into_iter().collect()
+    }
+
+    fn head(&self, schema: &Arc<TableSchema>, now_ms: i64) -> Result<(Value, Value)> {
+        if self.schema.as_ref().is_some_and(|s| s.columns == schema.columns && s.identity == schema.identity) {
+            return Ok((self.protocol.clone(), self.metadata.clone()));
+        }
+        let mapped = schema::needs_mapping(schema) || self.metadata["configuration"].get("delta.columnMapping.mode").is_some();
+        let mut metadata = self.metadata.clone();
+        if metadata.is_null() {
+            let id = uuid::Builder::from_random_bytes(self.env.random()).into_uuid().to_string();
+            metadata = json!({
+                "id": id, "format": {"provider": "parquet", "options": {}}, "partitionColumns": [], "configuration": {},
+                "createdTime": now_ms,
+            });
+        }
+        metadata["schemaString"] = schema::schema_string(schema, mapped).into();
+        metadata["configuration"] = schema::configuration(schema, mapped)?;
+        Ok((schema::protocol(schema, mapped), metadata))
+    }
+
+    /// The barrier's number, and where the topic goes on, as transaction identifiers: they survive checkpoints.
+    fn txns(&self, resume: &Resume) -> [(String, i64); 3] {
+        [
+            (self.app.clone(), resume.seq as i64),
+            (format!("{}/offset", self.app), resume.offset),
+            (format!("{}/topic-generation", self.app), i64::from(resume.topic_generation)),
+        ]
+    }
+
+    /// Every file that the last version refers to, by name in the table's directory.
+    pub fn referenced(&self) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        for file in self.files.values() {
+            names.extend(file.add["path"].as_str().map(str::to_string));
+            names.extend(file.add["deletionVector"]["pathOrInlineDv"].as_str().and_then(vectors::file_name));
+        }
+        names
+    }
+}
+
+struct Next {
+    removes: Vec<(u32, Value)>,
+    adds: Vec<(u32, Committed)>,
+}
+
+fn remove_of(add: &Value, now_ms: i64) -> Value {
+    let mut remove = json!({
+        "path": add["path"], "deletionTimestamp": now_ms, "dataChange": true, "extendedFileMetadata": true, "partitionValues": {},
+        "size": add["size"],
+    });
+    if let Some(vector) = add.get("deletionVector") {
+        remove["deletionVector"] = vector.clone();
+    }
+    remove
+}

@@ -1,0 +1,203 @@
+//! Flush: a checkpoint of the log. Hot rows as they are at a barrier become Parquet files, changed bitmaps one deletion-vector file, and
+//! both, with the barrier's number, one Delta commit per table. All of it beside the applier; only freezing and installing take its lock.
+
+use crate::delta::{Change, DeltaTable};
+use crate::files::{DataFile, io_error};
+use crate::index::RowAddr;
+use crate::metrics;
+use crate::rows::{Frozen, Home, Resume, Rows, Written};
+use crate::run::Run;
+use crate::segment::Body;
+use crate::source::{Source, SourceState};
+use mainstem_env::fault;
+use mainstem_types::{Generation, Result, TableId};
+use parking_lot::Mutex;
+use roaring::RoaringBitmap;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Topic of the last [`Flushed`] of each source: key = source name, policy compact.
+pub(crate) const FLUSHED_TOPIC: &str = "_mainstem.flushed";
+
+/// How far each generation of a source is durable: also those that had nothing to commit, which therefore hold no log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Flushed {
+    pub tables: Vec<FlushedTable>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FlushedTable {
+    pub table: TableId,
+    pub generation: Generation,
+    #[serde(flatten)]
+    pub resume: Resume,
+}
+
+/// One generation's part in a flush.
+struct Plan {
+    home: Home,
+    delta: Arc<Mutex<DeltaTable>>,
+    frozen: Frozen,
+    files: Vec<(u32, Arc<DataFile>, Arc<RoaringBitmap>)>,
+    resume: Resume,
+}
+
+impl Source {
+    /// Flushes every table that changed, at the barrier that is visible now. Returns what is durable then. A table whose flush fails
+    /// goes on hot and is tried again at the next; the first such error is returned after the others are done.
+    pub fn flush(&self) -> Result<Flushed> {
+        let _one = self.flushing.lock();
+        let plans = self.with_state(freeze_all)?;
+        let mut failed = None;
+        for plan in plans {
+            if let Err(error) = self.flush_one(plan) {
+                metrics::FLUSH_FAILURES.add(1);
+                tracing::error!(source = %self.name, error = %error.chain(), "a live table could not be flushed; it stays in memory");
+                failed.get_or_insert(error);
+            }
+        }
+        let flushed = self.with_state(|state| {
+            state.touch();
+            flushed(state)
+        });
+        fault::point("flush.before_floor");
+        failed.map_or(Ok(flushed), Err)
+    }
+
+    fn flush_one(&self, mut plan: Plan) -> Result<()> {
+        let (table, generation) = (plan.home.table, plan.home.generation);
+        match commit(&mut plan) {
+            Ok((written, version)) => {
+                metrics::FLUSHES.add(1);
+                let mut installed = Ok(());
+                self.with_rows(table, generation, |rows| {
+                    installed = rows.install(plan.frozen, written);
+                    rows.index.frozen = None;
+                    rows.flushed = plan.resume;
+                    rows.delta_version = version;
+                });
+                installed?;
+                let home = &plan.home;
+                // A statement of its own: its lock must be gone before the merge takes it.
+                let checked = plan.delta.lock().checkpoint_if_due(home.settings.checkpoint_commits);
+                let done = checked.and_then(|()| merge_runs(self, home, &plan.delta));
+                if let Err(error) = done {
+                    // Both only make later reads faster.
+                    tracing::warn!(table = %table, error = %error.chain(), "a checkpoint or an index merge failed; tried again at the next flush");
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.with_rows(table, generation, |rows| rows.thaw(plan.frozen));
+                Err(error)
+            }
+        }
+    }
+
+    /// Nothing happens when the generation is gone meanwhile.
+    pub fn with_rows(&self, id: TableId, generation: Generation, use_it: impl FnOnce(&mut Rows)) {
+        self.with_state(|state| {
+            let Some(table) = state.tables.get_mut(&id) else { return };
+            table.touch();
+            if let Some(rows) = table.rows_mut().find(|r| r.home.generation == generation) {
+                use_it(rows);
+            }
+            state.touch();
+        });
+    }
+}
+
+fn freeze_all(state: &mut SourceState) -> Result<Vec<Plan>> {
+    let mut plans = Vec::new();
+    if state.halted {
+        return Ok(plans);
+    }
+    let seq = state.seq;
+    for table in state.tables.values_mut().filter(|t| t.broken.is_none()) {
+        let resume = Resume { seq, offset: table.offset, topic_generation: table.topic_generation };
+        // A generation that is being filled is thrown away by a restart: it has nothing to make durable.
+        for rows in table.live.iter_mut().filter(|r| r.changed) {
+            plans.push(freeze(rows, resume)?);
+        }
+    }
+    Ok(plans)
+}
+
+fn freeze(rows: &mut Rows, resume: Resume) -> Result<Plan> {
+    rows.drop_dead_files();
+    let frozen = rows.freeze()?;
+    rows.index.frozen = Some(std::mem::take(&mut rows.index.active));
+    rows.changed = false;
+    let files = rows.segments.iter().filter_map(|(id, segment)| match &segment.body {
+        Body::File(filed) => Some((*id, filed.file.clone(), segment.dead.clone())),
+        Body::Hot(_) => None,
+    });
+    Ok(Plan { home: rows.home.clone(), delta: rows.delta.clone(), files: files.collect(), frozen, resume })
+}
+
+/// Everything between the two locks. Returns the new file and the Delta version.
+fn commit(plan: &mut Plan) -> Result<(Option<Written>, Option<u64>)> {
+    plan.home.create_dirs()?;
+    let written = plan.frozen.write(&plan.home)?;
+    fault::point("flush.after_parquet");
+    let mut files = std::mem::take(&mut plan.files);
+    if let Some(written) = &written {
+        files.push((plan.frozen.target, written.file.clone(), Arc::default()));
+    }
+    let mut delta = plan.delta.lock();
+    delta.commit(&Change { files, schema: plan.frozen.schema.clone(), resume: plan.resume })?;
+    Ok((written, delta.version))
+}
+
+/// What of a source is durable: a generation without changes is as far as its source.
+fn flushed(state: &mut SourceState) -> Flushed {
+    let mut tables = Vec::new();
+    let seq = state.seq;
+    for table in state.tables.values_mut() {
+        let here = Resume { seq, offset: table.offset, topic_generation: table.topic_generation };
+        let id = table.record.table;
+        let broken = table.broken.is_some();
+        for rows in table.live.iter_mut() {
+            if !rows.changed && !broken && rows.index.frozen.is_none() {
+                rows.flushed = here;
+            }
+            tables.push(FlushedTable { table: id, generation: rows.home.generation, resume: rows.flushed });
+        }
+    }
+    Flushed { tables }
+}
+
+/// Merges all runs of a generation into one when there are many. Left out are entries of rows that are dead in the last commit; those
+/// that died since must be found again by a replay.
+fn merge_runs(source: &Source, home: &Home, delta: &Mutex<DeltaTable>) -> Result<()> {
+    let (mut runs, mut present, mut truncations, mut form) = (Vec::new(), BTreeSet::new(), 0, None);
+    source.with_rows(home.table, home.generation, |rows| {
+        if rows.index.runs.len() > home.settings.index_runs_max {
+            runs = rows.index.runs.clone();
+            present = rows.segments.keys().copied().collect();
+            truncations = rows.truncations;
+            form = rows.codec.as_ref().map(|c| c.fingerprint);
+        }
+    });
+    let Some(fingerprint) = form else { return Ok(()) };
+    let committed: BTreeMap<u32, _> = delta.lock().files.iter().map(|(id, file)| (*id, file.dead.clone())).collect();
+    let kept = |at: &RowAddr| committed.get(&at.segment).map_or(present.contains(&at.segment), |dead| !dead.contains(at.row));
+    let all = runs.iter().flat_map(|run| (0..run.len()).map(|entry| (run.key(entry), run.addr(entry))));
+    let entries: Vec<(u128, RowAddr)> = all.filter(|(_, at)| kept(at)).collect();
+    let covered: BTreeSet<u32> = runs.iter().flat_map(|run| run.segments.iter().copied()).collect();
+    let segments: Vec<u32> = covered.into_iter().filter(|id| committed.contains_key(id) || present.contains(id)).collect();
+    let name = format!("merged-{}.run", uuid::Builder::from_random_bytes(home.env.random()).into_uuid());
+    let merged = Arc::new(Run::write(home.env.disk.as_ref(), &home.index_dir.join(name), entries, &segments, fingerprint)?);
+    source.with_rows(home.table, home.generation, |rows| {
+        if rows.truncations == truncations && rows.codec.as_ref().map(|c| c.fingerprint) == form {
+            rows.index.runs.retain(|run| !runs.iter().any(|old| Arc::ptr_eq(old, run)));
+            rows.index.runs.insert(0, merged);
+        }
+    });
+    // Whoever still has an old run mapped keeps it: only the names go.
+    for run in runs {
+        home.env.disk.remove_file(&run.path).map_err(io_error(&run.path, "remove"))?;
+    }
+    Ok(())
+}

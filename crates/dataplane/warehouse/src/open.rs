@@ -1,0 +1,301 @@
+//! Opening: what the log says of tables and barriers, what their Delta logs hold, and the changes since.
+
+use crate::codes;
+use crate::delta::DeltaTable;
+use crate::files::{DataFile, arrow_error, io_error, load, read, segment_of};
+use crate::flush::{FLUSHED_TOPIC, Flushed};
+use crate::index::RowAddr;
+use crate::keys::KeyCodec;
+use crate::metrics;
+use crate::replay::GroupReader;
+use crate::rows::{Home, Resume, Rows};
+use crate::run::Run;
+use crate::segment::{Body, Segment};
+use crate::source::{Source, SourceState};
+use crate::table::{Ground, Table, remove_dir};
+use arrow::array::{Array, ArrayRef, new_null_array};
+use bytes::Bytes;
+use mainstem_envelope::tail::Visible;
+use mainstem_envelope::{decode_barrier, decode_table_record};
+use mainstem_log::{EventLog, TopicPartition, records};
+use mainstem_types::barrier::{BARRIER_TOPIC, TABLE_TOPIC};
+use mainstem_types::{Barrier, Column, Error, Result, SourceName, TableId, TableRecord, TableSchema, TableState};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The last word of each key in a topic; None = a tombstone.
+pub(crate) type LastWords = BTreeMap<Bytes, (i64, Option<Bytes>)>;
+
+/// Adds what a topic says from `from` on; returns where it ends.
+pub(crate) async fn last_words(log: &dyn EventLog, topic: &str, from: i64, words: &mut LastWords) -> Result<i64> {
+    let at = TopicPartition::new(topic, 0);
+    let Some(info) = log.partitions().into_iter().find(|p| p.at == at) else { return Ok(from) };
+    let mut offset = from.max(info.start);
+    while offset < info.end {
+        let fetched = log.read(&at, offset, 8 << 20).await?;
+        let before = offset;
+        for record in records(&fetched.batches)? {
+            if record.offset >= offset {
+                offset = record.offset + 1;
+                if let Some(key) = record.key {
+                    words.insert(key, (record.offset, record.value));
+                }
+            }
+        }
+        if offset == before {
+            break;
+        }
+    }
+    Ok(offset)
+}
+
+/// What the log's control topics say.
+pub(crate) struct Words {
+    pub records: Vec<TableRecord>,
+    pub dropped: Vec<TableId>,
+    pub barriers: BTreeMap<SourceName, Barrier>,
+    pub flushed: BTreeMap<(TableId, u32), Resume>,
+}
+
+pub(crate) async fn read_words(log: &dyn EventLog) -> Result<Words> {
+    let mut words = Words { records: Vec::new(), dropped: Vec::new(), barriers: BTreeMap::new(), flushed: BTreeMap::new() };
+    let mut tables = LastWords::new();
+    last_words(log, TABLE_TOPIC, 0, &mut tables).await?;
+    for (key, (_, value)) in tables {
+        let record = value.map(|value| decode_table_record(&value)).transpose()?;
+        match record.filter(|r| r.state != TableState::Dropped) {
+            Some(record) => words.records.push(record),
+            None => {
+                let id = std::str::from_utf8(&key).ok().and_then(|id| id.parse().ok());
+                words.dropped.extend(id.map(TableId));
+            }
+        }
+    }
+    let mut barriers = LastWords::new();
+    last_words(log, BARRIER_TOPIC, 0, &mut barriers).await?;
+    for (_, value) in barriers.into_values() {
+        let Some(value) = value else { continue };
+        let barrier = decode_barrier(&value)?;
+        words.barriers.insert(barrier.source.clone(), barrier);
+    }
+    let mut flushed = LastWords::new();
+    last_words(log, FLUSHED_TOPIC, 0, &mut flushed).await?;
+    for (_, value) in flushed.into_values() {
+        let Some(value) = value else { continue };
+        let flushed: Flushed = serde_json::from_slice(&value)
+            .map_err(|e| Error::corrupt(codes::CORRUPT, format!("a record of {FLUSHED_TOPIC} cannot be read")).caused_by(e))?;
+        words.flushed.extend(flushed.tables.into_iter().map(|t| ((t.table, t.generation.0), t.resume)));
+    }
+    Ok(words)
+}
+
+/// A random number that makes hashed keys this directory's own. Without its file, runs of other seeds mean nothing.
+pub(crate) fn seed(ground: &Ground) -> Result<u64> {
+    let dir = ground.dir.join("index");
+    let path = dir.join("seed");
+    let disk = &ground.env.disk;
+    if disk.exists(&path)
+        && let Ok(bytes) = disk.read(&path).map_err(io_error(&path, "read"))?.try_into()
+    {
+        return Ok(u64::from_le_bytes(bytes));
+    }
+    remove_dir(&ground.env, &dir);
+    disk.create_dir_all(&dir).map_err(io_error(&dir, "create"))?;
+    let bytes: [u8; 8] = ground.env.random();
+    disk.replace(&path, &bytes).map_err(io_error(&path, "write"))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// Loads all tables and replays the log after them. On a thread that may block.
+pub(crate) fn open_sources(ground: &Ground, words: Words, reader: &GroupReader) -> Result<BTreeMap<SourceName, Arc<Source>>> {
+    for id in &words.dropped {
+        remove_dir(&ground.env, &ground.dir.join("tables").join(id.to_string()));
+        remove_dir(&ground.env, &ground.dir.join("index").join(id.to_string()));
+    }
+    let mut states: BTreeMap<SourceName, SourceState> = BTreeMap::new();
+    for record in words.records {
+        let state = states.entry(record.source.clone()).or_insert_with(|| SourceState::new(ground.clone()));
+        let id = record.table;
+        state.topics.insert(record.topic.clone(), id);
+        let table = open_table(ground, Arc::new(record), &words.flushed);
+        state.tables.insert(id, table);
+    }
+    let mut sources = BTreeMap::new();
+    for name in words.barriers.keys() {
+        states.entry(name.clone()).or_insert_with(|| SourceState::new(ground.clone()));
+    }
+    for (name, mut state) in states {
+        let barrier = words.barriers.get(&name);
+        replay(&mut state, reader);
+        let visible = barrier.map(|barrier| {
+            state.seq = barrier.seq;
+            state.tables.values_mut().for_each(|t| t.set_position(&barrier.position.0));
+            Visible {
+                seq: barrier.seq,
+                position: barrier.position.clone(),
+                commit_time_us: barrier.commit_time_us,
+                at_us: ground.env.clock.now_us(),
+            }
+        });
+        state.touch();
+        sources.insert(name.clone(), Arc::new(Source::new(name, state, visible)));
+    }
+    Ok(sources)
+}
+
+/// Everything after what is flushed, table by table: nobody sees anything before all are done. A barrier is appended together with its
+/// rows, so a topic's end is its end at the last barrier.
+fn replay(state: &mut SourceState, reader: &GroupReader) {
+    let ids: Vec<TableId> = state.tables.keys().copied().collect();
+    let spans: BTreeMap<_, (i64, i64)> = reader.log.partitions().into_iter().map(|p| (p.at, (p.start, p.end))).collect();
+    for id in ids {
+        let Some(table) = state.tables.get_mut(&id) else { continue };
+        let at = TopicPartition { topic: table.record.topic.clone(), partition: 0 };
+        let (start, end) = spans.get(&at).copied().unwrap_or_default();
+        if table.live.as_ref().is_some_and(|l| l.flushed.seq == 0) {
+            // Nothing of this generation is durable, so nothing of it was let go: what is missing belonged to those before.
+            table.offset = start;
+        }
+        if table.broken.is_some() || table.live.is_none() {
+            table.offset = end;
+            continue;
+        }
+        let done = reader.read_table(state, id, end);
+        let Some(table) = state.tables.get_mut(&id) else { continue };
+        match done {
+            Ok(events) => {
+                tracing::debug!(table = %table.record.name, events, "replayed");
+                metrics::REPLAYED_ROWS.add(events);
+                table.offset = table.offset.max(end);
+                table.catch_up_record();
+            }
+            Err(error) => table.fail(error),
+        }
+    }
+}
+
+fn open_table(ground: &Ground, record: Arc<TableRecord>, flushed: &BTreeMap<(TableId, u32), Resume>) -> Table {
+    let mut table = Table::new(ground.clone(), record.clone());
+    keep_only(ground, &record);
+    let Some(live) = record.live else {
+        table.discarded = record.generation.0;
+        return table;
+    };
+    if record.generation != live {
+        table.discarded = record.generation.0;
+    }
+    let home = ground.home(&record.source, record.table, live);
+    let noted = flushed.get(&(record.table, live.0)).copied().unwrap_or_default();
+    match open_rows(&home, &record, noted) {
+        Ok(rows) => {
+            table.offset = rows.flushed.offset;
+            table.topic_generation = rows.flushed.topic_generation;
+            table.live = Some(rows);
+        }
+        Err(error) => table.fail(error),
+    }
+    table
+}
+
+/// Removes what is left of generations that are not live: a copy that was under way begins anew after a start.
+fn keep_only(ground: &Ground, record: &TableRecord) {
+    for kind in ["tables", "index"] {
+        let dir = ground.dir.join(kind).join(record.table.to_string());
+        let names = if ground.env.disk.exists(&dir) { ground.env.disk.list(&dir).unwrap_or_default() } else { Vec::new() };
+        for name in names.into_iter().filter(|n| record.live.is_none_or(|live| *n != live.to_string())) {
+            remove_dir(&ground.env, &dir.join(name));
+        }
+    }
+}
+
+fn open_rows(home: &Home, record: &TableRecord, noted: Resume) -> Result<Rows> {
+    let delta = DeltaTable::load(home)?;
+    let mut rows = Rows::new(home.clone(), delta.schema.clone().unwrap_or_else(|| record.schema.clone()));
+    rows.flushed = if noted.seq > delta.resume.seq { noted } else { delta.resume };
+    rows.delta_version = delta.version;
+    rows.changed = delta.version.is_none();
+    let seen = sweep_dir(home, &delta)?;
+    for (segment, name) in delta.names() {
+        let file = load(home.env.disk.as_ref(), &home.dir, name, &rows.schema)?;
+        let dead = delta.files.get(&segment).map(|f| f.dead.clone()).unwrap_or_default();
+        rows.live_rows += file.rows.saturating_sub(dead.len());
+        rows.segments.insert(segment, Segment::filed(Arc::new(file), dead));
+    }
+    rows.next_segment = seen.max(rows.segments.keys().max().copied().unwrap_or(0)) + 1;
+    rows.delta = Arc::new(parking_lot::Mutex::new(delta));
+    open_runs(home, &mut rows)?;
+    Ok(rows)
+}
+
+/// Removes files that the last version does not refer to: of a flush that did not get to its commit, or superseded. Returns the
+/// largest segment number seen.
+fn sweep_dir(home: &Home, delta: &DeltaTable) -> Result<u32> {
+    if !home.env.disk.exists(&home.dir) {
+        return Ok(0);
+    }
+    let referenced = delta.referenced();
+    let mut largest = 0;
+    for name in home.env.disk.list(&home.dir).map_err(io_error(&home.dir, "list"))? {
+        largest = largest.max(segment_of(&name).unwrap_or(0));
+        let ours = name.ends_with(".parquet") || name.ends_with(".bin") || name.ends_with("#new");
+        if ours && !referenced.contains(&name) {
+            let path = home.dir.join(&name);
+            home.env.disk.remove_file(&path).map_err(io_error(&path, "remove"))?;
+        }
+    }
+    Ok(largest)
+}
+
+/// Maps the runs that cover files of this table; rebuilds what is missing or damaged from the files' key columns.
+fn open_runs(home: &Home, rows: &mut Rows) -> Result<()> {
+    let disk = home.env.disk.as_ref();
+    let Some(codec) = rows.codec.clone() else { return Ok(()) };
+    disk.create_dir_all(&home.index_dir).map_err(io_error(&home.index_dir, "create"))?;
+    let mut missing: BTreeSet<u32> = rows.segments.keys().copied().collect();
+    let mut runs = Vec::new();
+    for name in disk.list(&home.index_dir).map_err(io_error(&home.index_dir, "list"))? {
+        let path = home.index_dir.join(name);
+        let run = Run::open(disk, &path, codec.fingerprint)?.filter(|run| run.segments.iter().any(|s| missing.contains(s)));
+        match run {
+            Some(run) => {
+                run.segments.iter().for_each(|s| {
+                    missing.remove(s);
+                });
+                rows.next_segment = rows.next_segment.max(run.segments.iter().max().map_or(0, |s| s + 1));
+                runs.push(run);
+            }
+            None => disk.remove_file(&path).map_err(io_error(&path, "remove"))?,
+        }
+    }
+    for segment in missing {
+        if let Some(Segment { body: Body::File(filed), .. }) = rows.segments.get(&segment) {
+            runs.push(rebuild_run(home, &rows.schema, &codec, &filed.file, segment)?);
+        }
+    }
+    runs.sort_by_key(|run| run.segments.iter().max().copied());
+    rows.index.runs = runs.into_iter().map(Arc::new).collect();
+    Ok(())
+}
+
+/// The run of one file, from its key columns. Columns that were added after it are NULL in it.
+pub(crate) fn rebuild_run(home: &Home, schema: &TableSchema, codec: &KeyCodec, file: &DataFile, segment: u32) -> Result<Run> {
+    let disk = home.env.disk.as_ref();
+    let columns: Vec<_> = codec.columns.iter().map(|at| &schema.columns[*at]).collect();
+    let names: Vec<&str> = columns.iter().map(|c| c.name.as_ref()).collect();
+    let mut entries: Vec<(u128, RowAddr)> = Vec::with_capacity(file.rows as usize);
+    for batch in read(disk, &file.path, &names, None)? {
+        let batch = batch.map_err(arrow_error)?;
+        let array = |column: &&Column| match batch.column_by_name(&column.name) {
+            Some(array) => array.clone(),
+            None => new_null_array(&column.kind.arrow(), batch.num_rows()),
+        };
+        let arrays: Vec<ArrayRef> = columns.iter().map(array).collect();
+        let arrays: Vec<&dyn Array> = arrays.iter().map(|a| a.as_ref()).collect();
+        let first = entries.len() as u32;
+        let keys = codec.keys_of(&arrays, batch.num_rows())?;
+        entries.extend(keys.into_iter().zip(first..).map(|(key, row)| (key, RowAddr { segment, row })));
+    }
+    metrics::RUNS_REBUILT.add(1);
+    let name = format!("{}-{}.run", file.name, uuid::Builder::from_random_bytes(home.env.random()).into_uuid());
+    Run::write(disk, &home.index_dir.join(name), entries, &[segment], codec.fingerprint)
+}

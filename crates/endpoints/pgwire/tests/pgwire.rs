@@ -1,0 +1,504 @@
+//! The Postgres door against real clients (psql, tokio-postgres, psycopg) and against bytes no client sends. Behind it stands a
+//! small service of this test's own with fixed answers.
+#![allow(clippy::disallowed_methods)] // drives the outside world
+
+mod service;
+
+use mainstem_env::Env;
+use mainstem_pgwire::scram::{ITERATIONS, Verifier};
+use mainstem_pgwire::{Credentials, PgServer, PgSettings, metrics};
+use service::Fixed;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio_postgres::{NoTls, SimpleQueryMessage};
+
+struct Users;
+
+impl Credentials for Users {
+    fn verifier(&self, user: &str) -> Option<Verifier> {
+        (user == "admin").then(|| Verifier::new("s3cret", [7; 16], ITERATIONS))
+    }
+}
+
+struct Door {
+    address: SocketAddr,
+    service: Arc<Fixed>,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    runtime: Option<tokio::runtime::Runtime>,
+    done: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Door {
+    fn open() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut PgSettings)) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let mut settings = PgSettings { listen: "127.0.0.1:0".into(), ..PgSettings::default() };
+        change(&mut settings);
+        let service = Arc::new(Fixed::default());
+        let server = runtime.block_on(PgServer::bind(Env::real(), settings, service.clone(), Arc::new(Users))).unwrap();
+        let address = server.local_addr().unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let done = runtime.spawn(server.run(async {
+            let _ = stopped.await;
+        }));
+        Self { address, service, stop: Some(stop), runtime: Some(runtime), done: Some(done) }
+    }
+
+    fn url(&self) -> String {
+        format!("postgresql://admin:s3cret@{}/main", self.address)
+    }
+
+    fn psql(&self, args: &[&str]) -> (bool, String, String) {
+        self.psql_at(&self.url(), args)
+    }
+
+    fn psql_at(&self, url: &str, args: &[&str]) -> (bool, String, String) {
+        let out = Command::new(psql_path()).arg("-X").arg(url).args(args).output().expect("psql is installed");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (out.status.success(), text(&out.stdout), text(&out.stderr))
+    }
+
+    async fn client(&self) -> (tokio_postgres::Client, tokio::task::JoinHandle<()>) {
+        let (client, connection) = tokio_postgres::connect(&self.url(), NoTls).await.unwrap();
+        let task = tokio::spawn(async {
+            let _ = connection.await;
+        });
+        (client, task)
+    }
+
+    fn run<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.as_ref().unwrap().block_on(work)
+    }
+
+    fn raw(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    fn still_serves(&self) {
+        assert_eq!(self.psql(&["-Atc", "SELECT one"]).1, "1\n");
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let (Some(runtime), Some(done)) = (self.runtime.take(), self.done.take()) {
+            let _ = runtime.block_on(done);
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn psql_path() -> &'static str {
+    let debian = "/usr/lib/postgresql/15/bin/psql";
+    if Path::new(debian).exists() { debian } else { "psql" }
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("never: {what}");
+}
+
+/// Everything the server sends until it closes.
+fn read_all(mut stream: TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        match stream.read(&mut chunk) {
+            Ok(0) => return bytes,
+            Ok(n) => bytes.extend_from_slice(&chunk[..n]),
+            Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => return bytes,
+            Err(e) => panic!("the server neither answered nor closed: {e}"),
+        }
+    }
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|w| w == text.as_bytes())
+}
+
+const TEXTS: &str = "t|-2|4|9223372036854775807|1.1|1e+20|-123.45|héllo|\\x00ff|2024-01-02|03:04:05.6|2024-01-02 03:04:05.123456\
+|2024-01-02 03:04:05.123456+00|a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11|{\"a\": 1}|{\"a\": 1}|{1,NULL,3}|(1,\"a b\")|18446744073709551615|view|word\n\
+\x00NULLS\n";
+
+#[test]
+fn psql_simple() {
+    let door = Door::open();
+    let check = |args: &[&str], expected: &str| {
+        let (good, out, err) = door.psql(args);
+        assert!(good, "{err}");
+        assert_eq!(out, expected, "{args:?}");
+    };
+    check(&["-Atc", "SELECT one"], "1\n");
+    let nulls = ["-"; 21].join("|");
+    check(&["-At", "-P", "null=-", "-c", "SELECT types"], &TEXTS.replace("\0NULLS", &nulls));
+    // Several statements in one message; psql shows each result.
+    check(&["-Atc", "SELECT one; SET x = 1; SELECT one"], "1\nSET\n1\n");
+    check(&["-Atc", ""], "");
+    check(&["-At", "-v", "FETCH_COUNT=0", "-c", "SELECT rows 3"], "0\n1\n2\n");
+    check(&["-Atc", "COPY (SELECT types) TO STDOUT WITH (FORMAT csv, HEADER)"], include_str!("data/types.csv"));
+    check(&["-Atc", "COPY (SELECT rows 2) TO STDOUT"], "0\n1\n");
+    check(&["-Atc", "\\copy (SELECT rows 2) TO STDOUT csv"], "0\n1\n");
+    let (good, out, err) = door.psql(&["-c", "NOTICE"]);
+    assert!(good && out == "NOTICE\n" && err.contains("NOTICE:  look here"), "{out}{err}");
+    let (_, out, _) = door.psql(&["-Atc", "\\echo :SERVER_VERSION_NAME", "-c", "\\echo :ENCODING", "-c", "\\encoding"]);
+    assert!(out.starts_with("15.0 (Mainstem"), "{out}");
+}
+
+#[test]
+fn errors_carry_everything() {
+    let door = Door::open();
+    let (good, _, err) = door.psql(&["-v", "VERBOSITY=verbose", "-c", "SELECT one; SELECT héh, FAIL 8"]);
+    assert!(!good);
+    for part in [
+        "ERROR:  42703: column \"x\" does not exist",
+        "LINE 1: SELECT one; SELECT héh, FAIL 8",
+        "DETAIL:  Error code SQL-999.",
+        "HINT:  perhaps y",
+        "LOCATION:  SQL-999",
+    ] {
+        assert!(err.contains(part), "{part} in {err}");
+    }
+    let caret = err.lines().skip_while(|l| !l.starts_with("LINE")).nth(1).unwrap();
+    assert_eq!(caret.chars().position(|c| c == '^'), Some("LINE 1: SELECT one; SELECT".chars().count() + 1), "{err}");
+    // The statement after the failed one did not run; the transaction block it stood in has failed.
+    let (_, out, err) = door.psql(&["-Atc", "BEGIN", "-c", "FAIL 1", "-c", "SHOW status", "-c", "ROLLBACK", "-c", "SHOW status"]);
+    assert_eq!(out, "BEGIN\nE\nROLLBACK\nI\n", "{err}");
+    // Rows already sent, then an error in the stream.
+    let (good, _, err) = door.psql(&["-Atc", "SELECT broken"]);
+    assert!(!good && err.contains("broke in the middle"), "{err}");
+    door.still_serves();
+}
+
+#[test]
+fn login() {
+    let door = Door::open();
+    let url = |user: &str, password: &str, database: &str| format!("postgresql://{user}:{password}@{}/{database}", door.address);
+    let failed = metrics::LOGINS_FAILED.get();
+    let check = |url: &str, expected: &str| {
+        let (good, _, err) = door.psql_at(url, &["-c", "SELECT one"]);
+        assert!(!good && err.contains(expected), "{err}");
+    };
+    check(&url("admin", "wrong", "main"), "password authentication failed for user \"admin\"");
+    // An unknown user goes through the same exchange.
+    check(&url("nobody", "s3cret", "main"), "password authentication failed for user \"nobody\"");
+    assert!(metrics::LOGINS_FAILED.get() >= failed + 2);
+    check(&url("admin", "s3cret", "other"), "database \"other\" does not exist");
+    check(&format!("{}?client_encoding=LATIN1", door.url()), "UTF8");
+    check(&format!("{}?sslmode=require", door.url()), "does not support SSL");
+    check(&format!("{}?gssencmode=require", door.url()), "GSS");
+    // Settings given at start-up reach the session.
+    let (good, out, err) =
+        door.psql_at(&format!("{}?options=-c%20search_path%3Dshop", door.url()), &["-Atc", "SHOW search_path"]);
+    assert!(good && out == "shop\n", "{out}{err}");
+}
+
+#[test]
+fn tls() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let door = Door::with(|s| {
+        s.tls_cert = Some(data.join("localhost.crt"));
+        s.tls_key = Some(data.join("localhost.key"));
+    });
+    let (good, out, err) = door.psql(&["-Atc", "\\conninfo", "-c", "SELECT one"]);
+    assert!(good && out.contains("TLSv1.3") && out.ends_with("1\n"), "{out}{err}");
+    let verified = format!(
+        "postgresql://admin:s3cret@localhost:{}/main?hostaddr=127.0.0.1&sslmode=verify-full&sslrootcert={}",
+        door.address.port(),
+        data.join("localhost.crt").display()
+    );
+    assert_eq!(door.psql_at(&verified, &["-Atc", "SELECT one"]).1, "1\n");
+    assert_eq!(door.psql_at(&format!("{}?sslmode=disable", door.url()), &["-Atc", "SELECT one"]).1, "1\n");
+    // Clear bytes behind the request for encryption are not taken for encrypted ones.
+    let mut stream = door.raw();
+    stream.write_all(&[0, 0, 0, 8, 4, 210, 22, 47, 0, 0, 0, 8, 4, 210, 22, 47]).unwrap();
+    assert!(contains(&read_all(stream), "unencrypted data"));
+}
+
+#[test]
+fn bad_settings() {
+    let door = Door::open();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let check = |settings: PgSettings, expected: &str, code: &str| {
+        let bound = runtime.block_on(PgServer::bind(Env::real(), settings, door.service.clone(), Arc::new(Users)));
+        let error = bound.err().unwrap();
+        assert!(error.to_string().contains(expected) && error.code().id == code, "{error}");
+    };
+    let listen = door.address.to_string();
+    check(PgSettings { listen: listen.clone(), ..PgSettings::default() }, &listen, "NET-001");
+    let nowhere = Path::new("/nonexistent.pem").to_path_buf();
+    let (cert, key) = (Some(nowhere.clone()), Some(nowhere));
+    check(PgSettings { tls_cert: cert.clone(), ..PgSettings::default() }, "both", "NET-002");
+    check(PgSettings { tls_cert: cert, tls_key: key, ..PgSettings::default() }, "/nonexistent.pem", "NET-002");
+    let crt = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/localhost.crt"));
+    check(PgSettings { tls_cert: crt.clone(), tls_key: crt, ..PgSettings::default() }, "private key", "NET-002");
+}
+
+#[test]
+fn garbage_and_truncation() {
+    let door = Door::open();
+    let before = metrics::PROTOCOL_ERRORS.get();
+    for bytes in
+        [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 64], &[0; 64], &[0, 0, 0, 8, 0, 2, 0, 0], &[0x7f, 0xff, 0xff, 0xff, 0, 3, 0, 0]]
+    {
+        let mut stream = door.raw();
+        stream.write_all(bytes).unwrap();
+        let answer = read_all(stream);
+        assert!(answer.is_empty() || answer[0] == b'E', "{answer:?}");
+    }
+    // Cut short in the middle of a message.
+    let mut stream = door.raw();
+    stream.write_all(&[0, 0, 0, 50, 0, 3, 0, 0, b'u']).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    assert!(read_all(stream).is_empty());
+    assert!(metrics::PROTOCOL_ERRORS.get() > before);
+    door.still_serves();
+}
+
+/// A client of one's own hands: start-up without a password cannot be, so it authenticates through `postgres-protocol`'s twin
+/// in tokio-postgres; here only what comes before.
+#[test]
+fn slow_start_is_cut_off() {
+    let door = Door::with(|s| s.startup_max = Duration::from_millis(300));
+    let mut stream = door.raw();
+    stream.write_all(&[0, 0]).unwrap();
+    assert!(contains(&read_all(stream), "canceling authentication due to timeout"));
+    // Also one that stops in the middle of authentication.
+    let mut stream = door.raw();
+    stream.write_all(b"\0\0\0\x14\0\x03\0\0user\0admin\0\0").unwrap();
+    assert!(contains(&read_all(stream), "canceling authentication due to timeout"));
+    assert!(metrics::STARTUP_TIMEOUTS.get() >= 2);
+}
+
+#[test]
+fn too_many_connections() {
+    let door = Door::with(|s| s.connections_max = 2);
+    door.run(async {
+        let (one, two) = (door.client().await, door.client().await);
+        let error = tokio_postgres::connect(&door.url(), NoTls).await.err().unwrap();
+        assert_eq!(error.code().unwrap().code(), "53300");
+        // A full server still takes cancel requests.
+        let token = two.0.cancel_token();
+        let (slept, cancelled) = tokio::join!(two.0.simple_query("SLEEP"), async {
+            door.service.wait_running().await;
+            token.cancel_query(NoTls).await
+        });
+        cancelled.unwrap();
+        assert_eq!(slept.err().unwrap().code().unwrap().code(), "57014");
+        drop(one);
+        let mut again = tokio_postgres::connect(&door.url(), NoTls).await;
+        while again.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            again = tokio_postgres::connect(&door.url(), NoTls).await;
+        }
+    });
+}
+
+#[test]
+fn tokio_postgres_binary() {
+    let door = Door::open();
+    door.run(async {
+        let (client, _task) = door.client().await;
+        let statement = client.prepare("SELECT types").await.unwrap();
+        let names: Vec<_> = statement.columns().iter().map(|c| c.type_().name().to_string()).collect();
+        assert_eq!(
+            names.join(" "),
+            "bool int2 int4 int8 float4 float8 numeric text bytea date time timestamp timestamptz uuid json jsonb _int4 text numeric text text"
+        );
+        let rows = client.query(&statement, &[]).await.unwrap();
+        let row = &rows[0];
+        assert!(row.get::<_, bool>(0));
+        assert_eq!((row.get::<_, i16>(1), row.get::<_, i32>(2), row.get::<_, i64>(3)), (-2, 4, i64::MAX));
+        assert_eq!((row.get::<_, f32>(4), row.get::<_, f64>(5)), (1.1, 1e20));
+        assert_eq!(row.get::<_, Raw>(6).0, [0, 2, 0, 0, 0x40, 0, 0, 2, 0, 123, 17, 148]);
+        assert_eq!(row.get::<_, &str>(7), "héllo");
+        assert_eq!(row.get::<_, &[u8]>(8), [0, 255]);
+        assert_eq!(row.get::<_, Raw>(9).0, 8767i32.to_be_bytes());
+        assert_eq!(row.get::<_, Raw>(10).0, 11_045_600_000i64.to_be_bytes());
+        let since_epoch = row.get::<_, std::time::SystemTime>(12).duration_since(std::time::UNIX_EPOCH).unwrap();
+        assert_eq!(since_epoch.as_micros(), 1_704_164_645_123_456);
+        assert_eq!(row.get::<_, Raw>(13).0[..4], [0xa0, 0xee, 0xbc, 0x99]);
+        assert_eq!(row.get::<_, Raw>(14).0, b"{\"a\": 1}");
+        assert_eq!(row.get::<_, Raw>(15).0, b"\x01{\"a\": 1}");
+        assert_eq!(row.get::<_, Vec<Option<i32>>>(16), [Some(1), None, Some(3)]);
+        for column in 0..names.len() {
+            assert!(rows[1].get::<_, Option<Raw>>(column).is_none());
+        }
+        // Parameters, binary, every one echoed by the service.
+        let row = client
+            .query_one("ECHO int8 float8 text bool bytea", &[&-5i64, &2.5f64, &"x'y", &true, &&b"\x00\x01"[..]])
+            .await
+            .unwrap();
+        assert_eq!((row.get::<_, i64>(0), row.get::<_, f64>(1), row.get::<_, &str>(2)), (-5, 2.5, "x'y"));
+        assert_eq!((row.get::<_, bool>(3), row.get::<_, &[u8]>(4)), (true, &b"\x00\x01"[..]));
+        let now = std::time::UNIX_EPOCH + Duration::from_micros(1_704_164_645_123_456);
+        let row = client.query_one("ECHO timestamptz list", &[&now, &vec![1i32, 2]]).await.unwrap();
+        assert_eq!((row.get::<_, std::time::SystemTime>(0), row.get::<_, Vec<i32>>(1)), (now, vec![1, 2]));
+        let none = client.query_one("ECHO int8 text", &[&None::<i64>, &None::<&str>]).await.unwrap();
+        assert_eq!((none.get::<_, Option<i64>>(0), none.get::<_, Option<&str>>(1)), (None, None));
+    });
+}
+
+/// A value's binary form as it came.
+struct Raw(Vec<u8>);
+
+impl<'a> tokio_postgres::types::FromSql<'a> for Raw {
+    fn from_sql(_: &tokio_postgres::types::Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(raw.to_vec()))
+    }
+    fn accepts(_: &tokio_postgres::types::Type) -> bool {
+        true
+    }
+}
+
+#[test]
+fn portals_and_errors_in_the_extended_protocol() {
+    let door = Door::open();
+    door.run(async {
+        let (mut client, _task) = door.client().await;
+        let transaction = client.transaction().await.unwrap();
+        let portal = transaction.bind("SELECT rows 5", &[]).await.unwrap();
+        let mut counts = Vec::new();
+        for _ in 0..3 {
+            counts.push(transaction.query_portal(&portal, 2).await.unwrap().len());
+        }
+        assert_eq!(counts, [2, 2, 1]);
+        transaction.commit().await.unwrap();
+        // An error skips to Sync, and the next statement works.
+        let error = client.query("FAIL 1", &[]).await.err().unwrap();
+        assert_eq!(error.as_db_error().unwrap().routine(), Some("SQL-999"));
+        assert_eq!(client.query_one("SELECT one", &[]).await.unwrap().get::<_, i32>(0), 1);
+        // A wrong parameter fails in the door; the transaction block knows.
+        client.simple_query("BEGIN").await.unwrap();
+        let error = client.prepare("ECHO a b; ECHO c").await.err().unwrap();
+        assert_eq!(error.code().unwrap().code(), "42601");
+        let status = client.simple_query("SHOW status").await.unwrap();
+        assert!(status.iter().any(|m| matches!(m, SimpleQueryMessage::Row(row) if row.get(0) == Some("E"))));
+        client.simple_query("ROLLBACK").await.unwrap();
+        // Statements of the wire can be dropped by SQL.
+        let error = client.simple_query("DEALLOCATE nothing").await.err().unwrap();
+        assert_eq!(error.code().unwrap().code(), "26000");
+        client.simple_query("DEALLOCATE ALL").await.unwrap();
+        let tags = client.simple_query("SELECT one; SELECT rows 2").await.unwrap();
+        let counts = tags.iter().filter_map(|m| match m {
+            SimpleQueryMessage::CommandComplete(n) => Some(*n),
+            _ => None,
+        });
+        assert_eq!(counts.collect::<Vec<_>>(), [1, 2]);
+    });
+}
+
+#[test]
+fn cancel_and_vanished_clients() {
+    let door = Door::open();
+    door.run(async {
+        let (client, task) = door.client().await;
+        let token = client.cancel_token();
+        for how in ["SLEEP", "SELECT endless"] {
+            let (ended, cancelled) = tokio::join!(client.simple_query(how), async {
+                door.service.wait_running().await;
+                token.cancel_query(NoTls).await
+            });
+            cancelled.unwrap();
+            assert_eq!(ended.err().unwrap().code().unwrap().code(), "57014", "{how}");
+        }
+        // A wrong key cancels nobody.
+        let cancels = door.service.cancels.load(Ordering::SeqCst);
+        let mut stream = door.raw();
+        stream.write_all(&[0, 0, 0, 16, 4, 210, 22, 46, 0, 0, 0, 1, 1, 2, 3, 4]).unwrap();
+        assert!(read_all(stream).is_empty());
+        assert_eq!(door.service.cancels.load(Ordering::SeqCst), cancels);
+        // A client that goes away stops its statement.
+        let running = client.simple_query("SLEEP");
+        tokio::select! {
+            _ = running => panic!("slept through"),
+            () = door.service.wait_running() => {}
+        }
+        task.abort();
+        drop(client);
+    });
+    eventually("the session of a client that went away ends", || door.service.sessions.load(Ordering::SeqCst) == 0);
+    door.still_serves();
+}
+
+/// A client that does not read stops the query: batches are not pulled ahead of it.
+#[test]
+fn slow_client_holds_the_query() {
+    let door = Door::open();
+    // Its output is a pipe that nobody reads.
+    let mut psql = Command::new(psql_path());
+    psql.args(["-X", "-At", &door.url(), "-c", "\\copy (SELECT endless) TO STDOUT"]).stdout(std::process::Stdio::piped());
+    let mut psql = psql.spawn().unwrap();
+    let batches = || door.service.batches.load(Ordering::SeqCst);
+    eventually("batches flow", || batches() > 0);
+    let mut last = batches();
+    eventually("the query stands still", || {
+        std::thread::sleep(Duration::from_millis(300));
+        std::mem::replace(&mut last, batches()) == batches()
+    });
+    assert!(last < 10_000, "{last} batches pulled for a client that reads nothing");
+    let _ = psql.kill();
+    let _ = psql.wait();
+    door.still_serves();
+}
+
+#[test]
+fn panics_end_one_session_only() {
+    let door = Door::open();
+    let panics = metrics::PANICS.get();
+    let other = door.run(door.client());
+    for sql in ["PANIC prepare", "PANIC execute", "SELECT panic"] {
+        let (good, _, err) = door.psql(&["-v", "VERBOSITY=verbose", "-c", sql]);
+        assert!(!good && err.contains("XX000"), "{err}");
+    }
+    assert_eq!(metrics::PANICS.get(), panics + 3);
+    assert_eq!(door.run(other.0.query_one("SELECT one", &[])).unwrap().get::<_, i32>(0), 1);
+}
+
+#[test]
+fn clean_stop() {
+    let mut door = Door::open();
+    let (client, _task) = door.run(door.client());
+    let stop = door.stop.take().unwrap();
+    let sleeping = door.run(async {
+        let sleeping = client.simple_query("SLEEP");
+        tokio::pin!(sleeping);
+        tokio::select! {
+            _ = &mut sleeping => panic!("slept through"),
+            () = door.service.wait_running() => {}
+        }
+        drop(stop);
+        sleeping.await
+    });
+    assert!(sleeping.is_err());
+    let done = door.done.take().unwrap();
+    door.run(done).unwrap();
+    assert!(TcpStream::connect(door.address).is_err());
+}
+
+#[test]
+fn psycopg() {
+    let Some(python) = std::env::var_os("MAINSTEM_TEST_PYTHON") else {
+        eprintln!("SKIPPED: psycopg: MAINSTEM_TEST_PYTHON names no interpreter with tests/python/requirements-pgwire.txt");
+        return;
+    };
+    let door = Door::open();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/psycopg_check.py");
+    let out = Command::new(python).arg(script).arg(door.url()).output().unwrap();
+    assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+}

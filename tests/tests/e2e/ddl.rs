@@ -1,0 +1,95 @@
+//! DDL on a captured source: it stops nothing and never shows wrong data.
+
+use crate::{World, eventually, value};
+use mainstem_testkit::PostgresOptions;
+use mainstem_testkit::compare::{Naming, compare_where};
+
+/// Repeats a comparison until it holds: a rebuild in the shadow may take a moment, but has to end right.
+async fn settles(world: &World, what: &str) {
+    let (source, copy) = (world.source().await, world.mainstem.connect().await.unwrap());
+    let mut last = String::new();
+    for _ in 0..60 {
+        world.wait().await;
+        match compare_where(&source, &copy, &Naming::Source("shop".into()), |_| true).await {
+            Ok(_) => return,
+            Err(error) => last = error.to_string(),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    }
+    panic!("after {what} the warehouse never became equal:\n{last}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_tables_are_followed() {
+    let world = World::new(PostgresOptions::default());
+    let start = "CREATE TABLE t (id int PRIMARY KEY, a int, b text); INSERT INTO t SELECT g, g, 'b' || g FROM generate_series(1, 1000) g; \
+                 CREATE TABLE other (id int PRIMARY KEY, v int); INSERT INTO other VALUES (1, 1)";
+    world.postgres.psql("shop", start).unwrap();
+    world.capture().await;
+    let steps = [
+        "ALTER TABLE t ADD COLUMN c int; INSERT INTO t VALUES (2001, 1, 'x', 5); UPDATE t SET c = a WHERE id < 10",
+        // Nothing is sent for the old rows: the default has to fill them.
+        "ALTER TABLE t ADD COLUMN d text DEFAULT 'filled' NOT NULL; UPDATE t SET a = 0 WHERE id = 5",
+        "ALTER TABLE t DROP COLUMN b; INSERT INTO t VALUES (2002, 2, 6, 'd')",
+        // The same name again is another column.
+        "ALTER TABLE t ADD COLUMN b text; UPDATE t SET b = 'new' WHERE id = 7",
+        "ALTER TABLE t RENAME COLUMN a TO renamed; UPDATE t SET renamed = -1 WHERE id = 8",
+        // Swapped names: a table that goes by names alone shows values in the wrong column.
+        "ALTER TABLE t RENAME COLUMN d TO x; ALTER TABLE t RENAME COLUMN b TO d; ALTER TABLE t RENAME COLUMN x TO b; UPDATE t SET c = 1 WHERE id = 9",
+        "ALTER TABLE t ALTER COLUMN c TYPE bigint; UPDATE t SET c = 5000000000 WHERE id = 10",
+        "ALTER TABLE t ALTER COLUMN c TYPE text USING 'c' || c; INSERT INTO t (id, c, b) VALUES (3000, 'text', '')",
+        "CREATE TABLE fresh (id int PRIMARY KEY, v text); INSERT INTO fresh SELECT g, 'v' FROM generate_series(1, 100) g",
+        "UPDATE fresh SET v = 'w' WHERE id < 50; INSERT INTO other SELECT g, g FROM generate_series(2, 50) g",
+        "DROP TABLE fresh; INSERT INTO other VALUES (100, 100)",
+        "ALTER TABLE t DROP CONSTRAINT t_pkey; ALTER TABLE t ADD PRIMARY KEY (id); DELETE FROM t WHERE id % 3 = 0",
+        "VACUUM FULL t",
+        "UPDATE t SET b = 'after the rewrite' WHERE id % 7 = 0",
+    ];
+    for step in steps {
+        // psql -c sends one transaction per text; each part is a transaction of its own here, as an application's would be.
+        for statement in step.split("; ") {
+            world.postgres.psql("shop", statement).unwrap();
+        }
+        settles(&world, step).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_cannot_go_on_fails_alone() {
+    let world = World::new(PostgresOptions::default());
+    world
+        .postgres
+        .psql("shop", "CREATE TABLE good (id int PRIMARY KEY, v int); CREATE TABLE bad (id int PRIMARY KEY, n numeric(5,2)); INSERT INTO bad VALUES (1, 1.5)")
+        .unwrap();
+    let client = world.capture().await;
+    // Not representable yet: it must become neither NULL nor a wrong number.
+    world.postgres.psql("shop", "INSERT INTO bad VALUES (2, 'NaN'); INSERT INTO good VALUES (1, 1)").unwrap();
+    let state = "SELECT state FROM mainstem.source_tables WHERE source = 'shop' AND table_name = 'bad'";
+    eventually(&client, state, |s| s == Some("failed")).await;
+    let error = value(&client, "SELECT error FROM mainstem.source_tables WHERE source = 'shop' AND table_name = 'bad'").await;
+    assert!(error.is_some_and(|e| !e.is_empty()), "failed without a cause");
+    world.postgres.psql("shop", "INSERT INTO good VALUES (2, 2)").unwrap();
+    world.wait().await;
+    assert_eq!(value(&client, "SELECT count(*) FROM shop.good").await.as_deref(), Some("2"));
+    // Readable at its last barrier.
+    assert_eq!(value(&client, "SELECT n FROM shop.bad WHERE id = 1").await.as_deref(), Some("1.50"));
+    assert_eq!(value(&client, "SELECT count(*) FROM shop.bad WHERE n IS NULL").await.as_deref(), Some("0"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_source_is_never_harmed() {
+    let world = World::new(PostgresOptions::default());
+    world
+        .postgres
+        .psql("shop", "CREATE TABLE keyless (a int, b text); INSERT INTO keyless VALUES (1, 'x'), (1, 'x'), (2, 'y')")
+        .unwrap();
+    world.capture().await;
+    // A publication with all operations would make these fail on the source (decision 1).
+    world.postgres.psql("shop", "UPDATE keyless SET b = 'z' WHERE a = 2").unwrap();
+    world.postgres.psql("shop", "DELETE FROM keyless WHERE a = 1").unwrap();
+    let client = world.mainstem.connect().await.unwrap();
+    client.batch_execute("DROP SOURCE shop CASCADE").await.unwrap();
+    let left = "SELECT (SELECT count(*) FROM pg_replication_slots) + (SELECT count(*) FROM pg_publication)";
+    let source = world.source().await;
+    eventually(&source, left, |n| n == Some("0")).await;
+}
