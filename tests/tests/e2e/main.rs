@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod ddl;
+mod decode;
 mod idle;
 mod kill;
 mod large_tx;

@@ -394,8 +394,11 @@ impl SourceControl for Sources {
             Err(error) => return Err(error),
         };
         let tables = self.table_records(&record.name).await?;
-        if mode == DropMode::Restrict && !tables.is_empty() {
-            return Err(Error::fix(codes::HAS_TABLES, format!("source `{name}` feeds {} table(s)", tables.len()))
+        // A source that was just created has not looked for its tables yet: it counts as one that has some.
+        let unseen = self.look(name, |r| r.runner.is_some() && r.shared.with(|f| f.head.is_none()))?;
+        if mode == DropMode::Restrict && (unseen || !tables.is_empty()) {
+            let fed = if unseen { "its tables".to_string() } else { format!("{} table(s)", tables.len()) };
+            return Err(Error::fix(codes::HAS_TABLES, format!("source `{name}` feeds {fed}"))
                 .hint(format!("DROP SOURCE {name} KEEP DATA leaves them readable; DROP SOURCE {name} CASCADE removes them")));
         }
         let seq = self.live.visible(&record.name).borrow().as_ref().map_or(0, |v| v.seq);

@@ -186,8 +186,9 @@ impl Runner {
             self.ingest.commit(Piece::default(), passed.clone(), 0, records).await?;
             reader.acknowledge(&passed);
         }
+        // Shown first: who waited may look at once.
+        self.show(changed || !self.waiters.is_empty());
         self.answer_waiters();
-        self.show(changed);
         Ok(())
     }
 

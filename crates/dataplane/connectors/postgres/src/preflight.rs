@@ -188,9 +188,15 @@ impl Check<'_> {
     async fn tables(&mut self, relations: &BTreeMap<u32, Relation>) -> Result<()> {
         let wanted: Vec<&Relation> = relations.values().filter(|r| self.inner.settings.tables.matches(&r.name)).collect();
         let captured: Vec<&Relation> = wanted.iter().copied().filter(|r| r.excluded().is_none()).collect();
+        let idle = self.inner.settings.tables.without_match(relations.values().map(|r| &r.name));
+        let database = &self.inner.settings.target.database;
+        let mend = "tables = 'public.*' -- case counts; `*` stands for anything";
         if captured.is_empty() {
-            let message = format!("`tables` matches no table of database {}", self.inner.settings.target.database);
-            self.fatal(codes::NO_MATCH, message, "tables = 'public.*' -- case counts; `*` stands for anything".into());
+            let message = format!("`tables` matches no table of database {database} ({})", idle.join(", "));
+            self.fatal(codes::NO_MATCH, message, mend.into());
+        } else if !idle.is_empty() {
+            let message = format!("{} in `tables` matches no table of database {database} yet", idle.join(", "));
+            self.add(Severity::Warning, codes::NO_MATCH, message, Some(mend.into()));
         }
         for relation in &wanted {
             if let Some(reason) = relation.excluded().filter(|_| relation.kind != b'p') {

@@ -154,6 +154,13 @@ impl Patterns {
         };
         hit(true) && !hit(false)
     }
+
+    /// Patterns that take in none of these tables: most likely misspelt.
+    pub fn without_match<'a>(&self, tables: impl Iterator<Item = &'a TableName> + Clone) -> Vec<String> {
+        let idle = |schema: &str, name: &str| !tables.clone().any(|t| like(schema, &t.schema) && like(name, &t.name));
+        let wanted = self.0.iter().filter(|(wanted, schema, name)| *wanted && idle(schema, name));
+        wanted.map(|(_, schema, name)| format!("`{schema}.{name}`")).collect()
+    }
 }
 
 /// `*` stands for any run of characters.
