@@ -1,4 +1,4 @@
-//! The main job's figures (issue "Speed"): every row is a ratio with its peer in the same run.
+//! The main job's figures: every row is a ratio with its peer in the same run.
 
 use crate::report::{Report, Row};
 use crate::{disk, latency};

@@ -1,6 +1,6 @@
 //! The main job end to end: the real binary (`MAINSTEM_BIN`, or beside the test's own), a throw-away PostgreSQL, real clients.
 //!
-//! One program, so that it links once. A test is a page of the "Correct means": its name says which.
+//! One program, so that it links once. A test is one promise to users: its name says which.
 #![allow(clippy::disallowed_methods)] // tests run on the real clock and the real disk
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are tests
 

@@ -1,4 +1,4 @@
-//! Fixtures: a throw-away Postgres, the Sakila shop, workloads, comparisons, conformance suites.
+//! Fixtures: a throw-away Postgres, the Sakila shop, random workloads, comparisons, a disk that crashes.
 //!
 //! Test tools work on the real machine (processes, sleeps, temporary files), so the bans of `clippy.toml` do not hold here.
 #![allow(clippy::disallowed_methods)]

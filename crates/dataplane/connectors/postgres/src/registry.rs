@@ -26,14 +26,17 @@ pub struct Registry {
     /// How many are stopped: rows of a healthy source pay for one load, not for a lock.
     stopped_count: AtomicUsize,
     /// Mismatches reported, so that a reconnect does not ask for a copy again that was made since.
-    reported: Mutex<HashMap<u32, (Vec<(String, u32, i32)>, Vec<(String, u32, i32)>)>>,
+    reported: Mutex<HashMap<u32, (Columns, Columns)>>,
 }
 
-fn columns_of(relation: &Relation) -> Vec<(String, u32, i32)> {
+/// Name, type and type modifier of each column.
+type Columns = Vec<(String, u32, i32)>;
+
+fn columns_of(relation: &Relation) -> Columns {
     relation.columns.iter().map(|c| (c.column.name.to_string(), c.type_oid, c.type_modifier)).collect()
 }
 
-fn columns_said(relation: &pgoutput::Relation) -> Vec<(String, u32, i32)> {
+fn columns_said(relation: &pgoutput::Relation) -> Columns {
     relation.columns.iter().map(|c| (c.name.clone(), c.type_oid, c.type_modifier)).collect()
 }
 

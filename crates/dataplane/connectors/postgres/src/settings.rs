@@ -281,6 +281,18 @@ mod tests {
     use super::*;
     use crate::wire::Host;
 
+    /// `MAINSTEM_WRITE_DOCS=1 cargo test -p mainstem-postgres reference` writes the page anew.
+    #[test]
+    #[allow(clippy::disallowed_methods)] // reads the repository, not a data directory
+    fn the_reference_page_is_that_of_the_spec() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../../docs/reference/connectors/postgres.md");
+        if std::env::var_os("MAINSTEM_WRITE_DOCS").is_some() {
+            std::fs::write(path, SPEC.reference()).unwrap();
+        }
+        let page = std::fs::read_to_string(path).unwrap();
+        assert!(page == SPEC.reference(), "docs/reference/connectors/postgres.md differs: run this test with MAINSTEM_WRITE_DOCS=1");
+    }
+
     #[test]
     fn urls() {
         let check = |url: &str, expected: (&str, u16, &str, Option<&str>, &str)| {

@@ -3,26 +3,14 @@
 use super::relations::{self, What};
 use crate::engine::DATABASE;
 use crate::plan::Scope;
-use crate::tables::{Cell, Kind, Rows};
+use crate::tables::{Cell, Columns, Kind, Rows};
 use arrow::datatypes::SchemaRef;
 
-pub(super) const TABLES: &[&str] = &[
-    "schemata",
-    "tables",
-    "columns",
-    "views",
-    "routines",
-    "table_constraints",
-    "key_column_usage",
-    "referential_constraints",
-    "constraint_column_usage",
-];
-
-/// An empty table of this name, with its columns.
-fn empty(table: &str) -> Option<Rows> {
+/// The tables and their columns.
+pub(super) const TABLES: &[Columns] = {
     use Kind::{Int4, Name, Text};
-    let columns: &[(&'static str, Kind)] = match table {
-        "schemata" => &[
+    &[
+        ("schemata", &[
             ("catalog_name", Name),
             ("schema_name", Name),
             ("schema_owner", Name),
@@ -30,8 +18,8 @@ fn empty(table: &str) -> Option<Rows> {
             ("default_character_set_schema", Name),
             ("default_character_set_name", Name),
             ("sql_path", Text),
-        ],
-        "tables" => &[
+        ]),
+        ("tables", &[
             ("table_catalog", Name),
             ("table_schema", Name),
             ("table_name", Name),
@@ -44,8 +32,8 @@ fn empty(table: &str) -> Option<Rows> {
             ("is_insertable_into", Text),
             ("is_typed", Text),
             ("commit_action", Text),
-        ],
-        "columns" => &[
+        ]),
+        ("columns", &[
             ("table_catalog", Name),
             ("table_schema", Name),
             ("table_name", Name),
@@ -71,8 +59,8 @@ fn empty(table: &str) -> Option<Rows> {
             ("is_generated", Text),
             ("generation_expression", Text),
             ("is_updatable", Text),
-        ],
-        "views" => &[
+        ]),
+        ("views", &[
             ("table_catalog", Name),
             ("table_schema", Name),
             ("table_name", Name),
@@ -80,8 +68,8 @@ fn empty(table: &str) -> Option<Rows> {
             ("check_option", Text),
             ("is_updatable", Text),
             ("is_insertable_into", Text),
-        ],
-        "routines" => &[
+        ]),
+        ("routines", &[
             ("specific_catalog", Name),
             ("specific_schema", Name),
             ("specific_name", Name),
@@ -90,8 +78,8 @@ fn empty(table: &str) -> Option<Rows> {
             ("routine_name", Name),
             ("routine_type", Text),
             ("data_type", Text),
-        ],
-        "table_constraints" => &[
+        ]),
+        ("table_constraints", &[
             ("constraint_catalog", Name),
             ("constraint_schema", Name),
             ("constraint_name", Name),
@@ -102,8 +90,8 @@ fn empty(table: &str) -> Option<Rows> {
             ("is_deferrable", Text),
             ("initially_deferred", Text),
             ("enforced", Text),
-        ],
-        "key_column_usage" => &[
+        ]),
+        ("key_column_usage", &[
             ("constraint_catalog", Name),
             ("constraint_schema", Name),
             ("constraint_name", Name),
@@ -113,8 +101,8 @@ fn empty(table: &str) -> Option<Rows> {
             ("column_name", Name),
             ("ordinal_position", Int4),
             ("position_in_unique_constraint", Int4),
-        ],
-        "referential_constraints" => &[
+        ]),
+        ("referential_constraints", &[
             ("constraint_catalog", Name),
             ("constraint_schema", Name),
             ("constraint_name", Name),
@@ -124,8 +112,8 @@ fn empty(table: &str) -> Option<Rows> {
             ("match_option", Text),
             ("update_rule", Text),
             ("delete_rule", Text),
-        ],
-        "constraint_column_usage" => &[
+        ]),
+        ("constraint_column_usage", &[
             ("table_catalog", Name),
             ("table_schema", Name),
             ("table_name", Name),
@@ -133,14 +121,17 @@ fn empty(table: &str) -> Option<Rows> {
             ("constraint_catalog", Name),
             ("constraint_schema", Name),
             ("constraint_name", Name),
-        ],
-        _ => return None,
-    };
-    Some(Rows::new(columns))
+        ]),
+    ]
+};
+
+/// An empty table of this name, with its columns.
+fn empty(table: &str) -> Option<Rows> {
+    Rows::of(TABLES, table)
 }
 
 pub(super) fn schemas() -> Vec<(&'static str, SchemaRef)> {
-    TABLES.iter().filter_map(|table| empty(table).map(|rows| (*table, rows.schema()))).collect()
+    TABLES.iter().map(|(table, columns)| (*table, Rows::new(columns).schema())).collect()
 }
 
 pub(super) fn rows(scope: &Scope, table: &str) -> Option<Rows> {

@@ -7,31 +7,13 @@ use crate::enforce::Pass;
 use crate::engine::DATABASE;
 use crate::plan::Scope;
 use crate::session::spelled;
-use crate::tables::{Cell, Kind, Rows};
+use crate::tables::{Cell, Columns, Kind, Rows};
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList, SchemaProvider, TableProvider};
 use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_pg_catalog::pg_catalog::{PgCatalogSchemaProvider, PgCatalogStaticTables};
 use mainstem_types::{Error, Result};
 use std::sync::Arc;
-
-/// Tables that we make ourselves.
-pub(super) const OWN: &[&str] = &[
-    "pg_class",
-    "pg_attribute",
-    "pg_namespace",
-    "pg_database",
-    "pg_roles",
-    "pg_user",
-    "pg_authid",
-    "pg_tables",
-    "pg_views",
-    "pg_settings",
-    "pg_inherits",
-    "pg_stat_activity",
-    "pg_matviews",
-    "pg_partitioned_table",
-];
 
 type Provider = PgCatalogSchemaProvider<Arc<dyn CatalogProviderList>, EmptyContextProvider>;
 
@@ -47,7 +29,7 @@ impl Library {
 }
 
 pub(super) fn exists(scope: &Scope, name: &str) -> bool {
-    OWN.contains(&name) || scope.engine.library.0.table_exist(name)
+    empty(name).is_some() || scope.engine.library.0.table_exist(name)
 }
 
 /// A table of the library's.
@@ -62,20 +44,35 @@ pub(super) fn library_table(scope: &Scope, pass: &Pass) -> Result<Arc<dyn TableP
 
 /// Names and columns of all tables here.
 pub(super) fn schemas(scope: &Scope) -> Vec<(String, SchemaRef)> {
-    let own = OWN.iter().filter_map(|table| empty(table).map(|rows| (table.to_string(), rows.schema())));
+    let own = OWN.iter().map(|(table, columns)| (table.to_string(), Rows::new(columns).schema()));
     let library = &scope.engine.library.0;
-    let rest = library.table_names().into_iter().filter(|name| !OWN.contains(&name.as_str()));
+    let rest = library.table_names().into_iter().filter(|name| empty(name).is_none());
     let rest = rest.filter_map(|name| library.build_table_by_name(&name).ok().flatten().map(|table| (name, table.schema())));
     let mut all: Vec<_> = own.chain(rest).collect();
     all.sort_by(|a, b| a.0.cmp(&b.0));
     all
 }
 
-/// An empty table of ours, with its columns.
-fn empty(table: &str) -> Option<Rows> {
+/// Tables that we make ourselves, and their columns.
+pub(super) const OWN: &[Columns] = {
     use Kind::{Bool, Char, Float4, Int2, Int4, Name, Oid, Text, Texts, TimestampTz};
-    let columns: &[(&'static str, Kind)] = match table {
-        "pg_class" => &[
+    const ROLES: &[(&str, Kind)] = &[
+            ("rolname", Name),
+            ("rolsuper", Bool),
+            ("rolinherit", Bool),
+            ("rolcreaterole", Bool),
+            ("rolcreatedb", Bool),
+            ("rolcanlogin", Bool),
+            ("rolreplication", Bool),
+            ("rolconnlimit", Int4),
+            ("rolpassword", Text),
+            ("rolvaliduntil", TimestampTz),
+            ("rolbypassrls", Bool),
+            ("rolconfig", Texts),
+            ("oid", Oid),
+        ];
+    &[
+        ("pg_class", &[
             ("oid", Oid),
             ("relname", Name),
             ("relnamespace", Oid),
@@ -109,8 +106,8 @@ fn empty(table: &str) -> Option<Rows> {
             ("relacl", Texts),
             ("reloptions", Texts),
             ("relpartbound", Text),
-        ],
-        "pg_attribute" => &[
+        ]),
+        ("pg_attribute", &[
             ("attrelid", Oid),
             ("attname", Name),
             ("atttypid", Oid),
@@ -137,9 +134,9 @@ fn empty(table: &str) -> Option<Rows> {
             ("attoptions", Texts),
             ("attfdwoptions", Texts),
             ("attmissingval", Text),
-        ],
-        "pg_namespace" => &[("oid", Oid), ("nspname", Name), ("nspowner", Oid), ("nspacl", Texts)],
-        "pg_database" => &[
+        ]),
+        ("pg_namespace", &[("oid", Oid), ("nspname", Name), ("nspowner", Oid), ("nspacl", Texts)]),
+        ("pg_database", &[
             ("oid", Oid),
             ("datname", Name),
             ("datdba", Oid),
@@ -156,23 +153,10 @@ fn empty(table: &str) -> Option<Rows> {
             ("daticulocale", Text),
             ("datcollversion", Text),
             ("datacl", Texts),
-        ],
-        "pg_roles" | "pg_authid" => &[
-            ("rolname", Name),
-            ("rolsuper", Bool),
-            ("rolinherit", Bool),
-            ("rolcreaterole", Bool),
-            ("rolcreatedb", Bool),
-            ("rolcanlogin", Bool),
-            ("rolreplication", Bool),
-            ("rolconnlimit", Int4),
-            ("rolpassword", Text),
-            ("rolvaliduntil", TimestampTz),
-            ("rolbypassrls", Bool),
-            ("rolconfig", Texts),
-            ("oid", Oid),
-        ],
-        "pg_user" => &[
+        ]),
+        ("pg_roles", ROLES),
+        ("pg_authid", ROLES),
+        ("pg_user", &[
             ("usename", Name),
             ("usesysid", Oid),
             ("usecreatedb", Bool),
@@ -182,8 +166,8 @@ fn empty(table: &str) -> Option<Rows> {
             ("passwd", Text),
             ("valuntil", TimestampTz),
             ("useconfig", Texts),
-        ],
-        "pg_tables" => &[
+        ]),
+        ("pg_tables", &[
             ("schemaname", Name),
             ("tablename", Name),
             ("tableowner", Name),
@@ -192,9 +176,9 @@ fn empty(table: &str) -> Option<Rows> {
             ("hasrules", Bool),
             ("hastriggers", Bool),
             ("rowsecurity", Bool),
-        ],
-        "pg_views" => &[("schemaname", Name), ("viewname", Name), ("viewowner", Name), ("definition", Text)],
-        "pg_matviews" => &[
+        ]),
+        ("pg_views", &[("schemaname", Name), ("viewname", Name), ("viewowner", Name), ("definition", Text)]),
+        ("pg_matviews", &[
             ("schemaname", Name),
             ("matviewname", Name),
             ("matviewowner", Name),
@@ -202,8 +186,8 @@ fn empty(table: &str) -> Option<Rows> {
             ("hasindexes", Bool),
             ("ispopulated", Bool),
             ("definition", Text),
-        ],
-        "pg_settings" => &[
+        ]),
+        ("pg_settings", &[
             ("name", Text),
             ("setting", Text),
             ("unit", Text),
@@ -221,10 +205,10 @@ fn empty(table: &str) -> Option<Rows> {
             ("sourcefile", Text),
             ("sourceline", Int4),
             ("pending_restart", Bool),
-        ],
-        "pg_inherits" => &[("inhrelid", Oid), ("inhparent", Oid), ("inhseqno", Int4), ("inhdetachpending", Bool)],
-        "pg_partitioned_table" => &[("partrelid", Oid), ("partstrat", Char), ("partnatts", Int2), ("partdefid", Oid)],
-        "pg_stat_activity" => &[
+        ]),
+        ("pg_inherits", &[("inhrelid", Oid), ("inhparent", Oid), ("inhseqno", Int4), ("inhdetachpending", Bool)]),
+        ("pg_partitioned_table", &[("partrelid", Oid), ("partstrat", Char), ("partnatts", Int2), ("partdefid", Oid)]),
+        ("pg_stat_activity", &[
             ("datid", Oid),
             ("datname", Name),
             ("pid", Int4),
@@ -237,10 +221,13 @@ fn empty(table: &str) -> Option<Rows> {
             ("state", Text),
             ("query", Text),
             ("backend_type", Text),
-        ],
-        _ => return None,
-    };
-    Some(Rows::new(columns))
+        ]),
+    ]
+};
+
+/// An empty table of ours, with its columns.
+fn empty(table: &str) -> Option<Rows> {
+    Rows::of(OWN, table)
 }
 
 /// A table of ours; None when the library has it, or nobody.

@@ -33,6 +33,9 @@ pub(crate) enum Kind {
     Texts,
 }
 
+/// A table's name and its columns.
+pub(crate) type Columns = (&'static str, &'static [(&'static str, Kind)]);
+
 /// A value; it must fit its column's kind, else it is shown as NULL.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Cell {
@@ -93,6 +96,11 @@ pub(crate) struct Rows {
 impl Rows {
     pub(crate) fn new(columns: &[(&'static str, Kind)]) -> Self {
         Self { columns: columns.to_vec(), rows: Vec::new() }
+    }
+
+    /// The table of this name, if it is one of these.
+    pub(crate) fn of(tables: &[Columns], name: &str) -> Option<Self> {
+        tables.iter().find(|(table, _)| *table == name).map(|(_, columns)| Self::new(columns))
     }
 
     /// Adds a row; missing cells at its end are NULL.
