@@ -15,11 +15,12 @@ use crate::wire::{Row, Session, quote_name, quote_text};
 use crate::{bulk::Bulk, codes};
 use async_trait::async_trait;
 use mainstem_connector::{ChangeStream, Finding, FoundTable, Prepared, Source, TableCopy};
-use mainstem_env::Env;
+use mainstem_env::{Env, Moment};
 use mainstem_types::{Error, Position, Result, UpstreamId};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Shared by the source, its stream and its copies.
 pub struct Inner {
@@ -32,6 +33,18 @@ pub struct Inner {
     cluster: Mutex<Option<Cluster>>,
 }
 
+/// What `discover` found last, good while the catalog's fingerprint is the same.
+struct Discovered {
+    fingerprint: String,
+    until: Moment,
+    tables: Vec<FoundTable>,
+}
+
+/// Estimates of rows have no fingerprint: they are looked up this often.
+const DISCOVERED_GOOD: Duration = Duration::from_secs(60);
+/// A table that could not be published is tried again this often.
+const MISSING_RETRY: Duration = Duration::from_secs(5);
+
 /// What identifies the server, read once per process.
 #[derive(Clone, Copy, Debug)]
 pub struct Cluster {
@@ -42,6 +55,7 @@ pub struct Cluster {
 
 pub struct PostgresSource {
     inner: Arc<Inner>,
+    discovered: tokio::sync::Mutex<Option<Discovered>>,
 }
 
 impl PostgresSource {
@@ -54,7 +68,7 @@ impl PostgresSource {
             control: tokio::sync::Mutex::default(),
             cluster: Mutex::default(),
         };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(inner), discovered: tokio::sync::Mutex::default() }
     }
 
     pub fn inner(&self) -> &Arc<Inner> {
@@ -79,6 +93,16 @@ impl Inner {
             *control = Some(self.settings.target.connect(&self.env, false).await?);
         }
         control.as_mut().ok_or_else(|| Error::retry(codes::UNREACHABLE, "no session"))
+    }
+
+    pub async fn fingerprint(&self) -> Result<String> {
+        let mut control = self.control.lock().await;
+        let session = self.session(&mut control).await?;
+        let result = catalog::fingerprint(session, &self.settings.publications).await;
+        if result.is_err() {
+            *control = None;
+        }
+        result
     }
 
     pub async fn relations(&self, only: Option<u32>) -> Result<BTreeMap<u32, Relation>> {
@@ -169,9 +193,20 @@ impl Source for PostgresSource {
     }
 
     async fn discover(&self) -> Result<Vec<FoundTable>> {
+        let mut discovered = self.discovered.lock().await;
+        // Before the read: what changes in between is seen by the next call.
+        let fingerprint = self.inner.fingerprint().await?;
+        let now = self.inner.env.clock.moment();
+        if let Some(last) = discovered.as_ref().filter(|d| d.fingerprint == fingerprint && now < d.until) {
+            return Ok(last.tables.clone());
+        }
         let relations = self.inner.relations(None).await?;
         let captured = prepare::align_publications(&self.inner, &relations).await?;
-        Ok(relations.values().map(|r| self.found(r, &relations, &captured)).collect())
+        let tables: Vec<FoundTable> = relations.values().map(|r| self.found(r, &relations, &captured)).collect();
+        self.inner.registry.observe(&relations);
+        let good = if captured.missing.is_empty() { DISCOVERED_GOOD } else { MISSING_RETRY };
+        *discovered = Some(Discovered { fingerprint, until: Moment(now.0 + good), tables: tables.clone() });
+        Ok(tables)
     }
 
     async fn stream(&self, from: &Position) -> Result<Box<dyn ChangeStream>> {
