@@ -69,7 +69,11 @@ impl HealthFacts for Facts {
             let labels = vec![("source", source.name.to_string())];
             let lags = [
                 ("mainstem_source_lag_bytes", "Bytes of the source's log that are not visible here yet.", source.lag_bytes),
-                ("mainstem_source_lag_ms", "Age of the newest visible commit while something is outstanding, milliseconds.", source.lag_ms),
+                (
+                    "mainstem_source_lag_ms",
+                    "Age of the newest visible commit while something is outstanding, milliseconds.",
+                    source.lag_ms,
+                ),
             ];
             for (name, help, value) in lags {
                 if let Some(value) = value {

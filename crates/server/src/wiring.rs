@@ -43,7 +43,8 @@ impl Server {
         let facts = Facts::new(settings);
         let http = bind_http(&env, &config, &facts).await?;
         let http_address = http.as_ref().map(HttpServer::local_addr).transpose()?;
-        let mut doors: Vec<_> = http.map(|http| mainstem_env::spawn("http", http.run(stopped(stopping.clone())))).into_iter().collect();
+        let mut doors: Vec<_> =
+            http.map(|http| mainstem_env::spawn("http", http.run(stopped(stopping.clone())))).into_iter().collect();
 
         let log = LocalLog::open(env.clone(), &path.join("log"), config.log.clone())?;
         let face: Arc<dyn EventLog> = log.clone();

@@ -103,7 +103,10 @@ async fn what_was_dropped_on_the_source_heals() {
     let healed = async |what: &str| {
         let reader = Loop::reader(&world, "shop.t", 500).await;
         // Rows that go while nothing can tell us: a rebuild that only adds would keep them.
-        world.postgres.psql("shop", "DELETE FROM t WHERE id IN (SELECT id FROM t LIMIT 20); INSERT INTO notes VALUES (7, 'new')").unwrap();
+        world
+            .postgres
+            .psql("shop", "DELETE FROM t WHERE id IN (SELECT id FROM t LIMIT 20); INSERT INTO notes VALUES (7, 'new')")
+            .unwrap();
         eventually(&client, "SELECT state FROM mainstem.sources", |s| s == Some("streaming")).await;
         tokio::time::timeout(Duration::from_secs(60), world.compare()).await.unwrap_or_else(|_| panic!("{what}: never healed"));
         assert!(reader.stop().await > 0);

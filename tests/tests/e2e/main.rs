@@ -6,8 +6,8 @@
 
 mod bad_input;
 mod ddl;
-mod hostile;
 mod decode;
+mod hostile;
 mod idle;
 mod kill;
 mod large_tx;

@@ -130,8 +130,13 @@ impl Sources {
         let connector = self.connectors.iter().find(|c| c.spec().name == record.connector);
         let connector = connector.ok_or_else(|| no_connector(&url, &self.connectors))?;
         let spool_dir = Some(self.spool_dir.join(record.name.as_str()));
-        let settings =
-            SourceSettings { name: record.name.clone(), url, options: record.options.clone(), owned: record.owned.clone(), spool_dir };
+        let settings = SourceSettings {
+            name: record.name.clone(),
+            url,
+            options: record.options.clone(),
+            owned: record.owned.clone(),
+            spool_dir,
+        };
         connector.open(self.env.clone(), settings)
     }
 

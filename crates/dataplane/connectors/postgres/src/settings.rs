@@ -299,7 +299,10 @@ mod tests {
             std::fs::write(path, SPEC.reference()).unwrap();
         }
         let page = std::fs::read_to_string(path).unwrap();
-        assert!(page == SPEC.reference(), "docs/reference/connectors/postgres.md differs: run this test with MAINSTEM_WRITE_DOCS=1");
+        assert!(
+            page == SPEC.reference(),
+            "docs/reference/connectors/postgres.md differs: run this test with MAINSTEM_WRITE_DOCS=1"
+        );
     }
 
     #[test]

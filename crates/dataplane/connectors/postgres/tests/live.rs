@@ -1,5 +1,6 @@
 //! The source against a real server: what copy and stream give, applied to a simple replica, must be what the server has.
 #![allow(clippy::disallowed_methods)] // tests run on the real machine
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are tests
 
 mod replica;
 

@@ -39,8 +39,11 @@ pub(super) struct Prepared {
     parameters: Vec<DataType>,
     columns: Option<SchemaRef>,
     /// The plan made at prepare, for the first execution if it still fits. Not kept longer: it holds its snapshot.
-    planned: Mutex<Option<(Arc<Snapshot>, LogicalPlan, Vec<String>)>>,
+    planned: Mutex<Option<Planned>>,
 }
+
+/// A plan with the snapshot that it reads and its notices.
+type Planned = (Arc<Snapshot>, LogicalPlan, Vec<String>);
 
 impl Prepared {
     pub(super) fn new(session: Arc<Session>, sql: &str, kind: Kind, declared: &[Option<DataType>]) -> Result<Self> {
