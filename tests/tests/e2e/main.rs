@@ -6,8 +6,9 @@
 
 mod bad_input;
 mod ddl;
-mod hostile;
 mod decode;
+mod faults;
+mod hostile;
 mod idle;
 mod kill;
 mod large_tx;

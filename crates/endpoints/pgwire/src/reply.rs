@@ -112,6 +112,7 @@ impl Reply {
     pub fn error(&mut self, error: &Error, severity: &str) {
         crate::metrics::ERRORS.add(1);
         let code = error.code();
+        let position = error.position().filter(|_| !self.hides_position);
         self.message(b'E', |out| {
             let mut field = |tag: u8, value: &str| {
                 out.push(tag);
@@ -125,7 +126,7 @@ impl Reply {
             if let Some(hint) = error.hint_text() {
                 field(b'H', hint);
             }
-            if let Some(position) = error.position().filter(|_| !self.hides_position) {
+            if let Some(position) = position {
                 field(b'P', &position.to_string());
             }
             field(b'R', code.id);

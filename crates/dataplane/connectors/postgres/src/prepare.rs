@@ -41,11 +41,13 @@ pub async fn prepare(inner: &Inner, stored: Option<&Position>) -> Result<Prepare
             slot.check(inner)?;
             // A slot older than its publication reads the catalog of a time without it, and fails for ever.
             let unreadable = inner.unreadable.swap(false, Ordering::AcqRel);
-            match slot.lost().or(unreadable.then(|| "a publication was dropped, and what it missed is in no stream".to_string())) {
+            match slot.lost().or(unreadable.then(|| "a publication was dropped, and what it missed is in no stream".to_string()))
+            {
                 Some(reason) => {
                     lost = Some(reason);
                     if !inner.settings.slot_given {
                         inner.unreadable.store(unreadable, Ordering::Release); // the drop may fail and be tried again
+                        inner.free_slot().await?;
                         drop_slot(inner).await?;
                     }
                     create_slot(inner).await?
