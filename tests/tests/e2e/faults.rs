@@ -51,3 +51,20 @@ async fn stops_cleanly_at_any_moment() {
     chaos.stop().await.unwrap();
     world.compare().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropped_tables_leave_no_files() {
+    let world = World::new(PostgresOptions::default());
+    world.postgres.psql("shop", "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 10000)").unwrap();
+    let client = world.capture().await;
+    let location = eventually(&client, "SELECT location FROM mainstem.tables WHERE files > 0", |l| l.is_some()).await.unwrap();
+    assert!(std::path::Path::new(&location).is_dir());
+    client.batch_execute("DROP SOURCE shop CASCADE").await.map_err(explain).unwrap();
+    for _ in 0..100 {
+        if !std::path::Path::new(&location).exists() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{location} is still there ten seconds after the drop");
+}
