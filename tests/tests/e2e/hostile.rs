@@ -1,8 +1,8 @@
 //! What a user can do to a source while it works: pause it over and over, drop its slot or publication by hand, drop and make it again.
 
 use crate::{World, eventually, value};
-use mainstem_testkit::PostgresOptions;
 use mainstem_testkit::mainstem::{ADMIN_PASSWORD, explain};
+use mainstem_testkit::{Mainstem, MainstemOptions, PostgresOptions};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -167,6 +167,49 @@ async fn a_source_is_dropped_and_made_again() {
     world.mainstem.restart().unwrap();
     world.capture().await;
     world.compare().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_made_is_left_alone() {
+    let world = world().await;
+    let client = world.mainstem.connect().await.unwrap();
+    let url = world.postgres.url("shop");
+    world.postgres.psql("shop", "SELECT pg_create_logical_replication_slot('mainstem_other', 'pgoutput')").unwrap();
+    world.postgres.psql("shop", "CREATE PUBLICATION mainstem_third FOR TABLE t").unwrap();
+    for name in ["other", "third"] {
+        let created = client.batch_execute(&format!("CREATE SOURCE {name} FROM '{url}'")).await.map_err(explain);
+        let error = created.expect_err("took what others made").to_string();
+        assert!(error.contains("was not made by this data directory"), "{error}");
+    }
+    // A second server with the same source name must not take the first one's place.
+    world.capture().await;
+    let second = Mainstem::start(MainstemOptions::default()).unwrap();
+    let elsewhere = second.connect().await.unwrap();
+    assert!(elsewhere.batch_execute(&format!("CREATE SOURCE shop FROM '{url}'")).await.is_err());
+    let source = world.source().await;
+    assert_eq!(value(&source, SLOTS).await.as_deref(), Some("2"));
+    assert_eq!(value(&source, PUBLICATIONS).await.as_deref(), Some("3"));
+    world.compare().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_change_places() {
+    let world = world().await;
+    let tables = "CREATE TABLE left_one (id int PRIMARY KEY, v text); CREATE TABLE right_one (id int PRIMARY KEY, v text); \
+                  INSERT INTO left_one VALUES (1, 'left'); INSERT INTO right_one VALUES (1, 'right')";
+    world.postgres.psql("shop", tables).unwrap();
+    world.capture().await;
+    let steps = [
+        "BEGIN; ALTER TABLE left_one RENAME TO aside; ALTER TABLE right_one RENAME TO left_one; ALTER TABLE aside RENAME TO right_one; \
+         INSERT INTO left_one VALUES (2, 'new'); UPDATE right_one SET v = 'moved'; COMMIT",
+        "BEGIN; ALTER TABLE left_one RENAME TO old_one; CREATE TABLE left_one (LIKE old_one INCLUDING ALL); \
+         INSERT INTO left_one VALUES (7, 'fresh'); INSERT INTO old_one VALUES (8, 'old'); COMMIT",
+        "BEGIN; DROP TABLE old_one; CREATE TABLE old_one (id text PRIMARY KEY); INSERT INTO old_one VALUES ('x'); COMMIT",
+    ];
+    for step in steps {
+        world.postgres.psql("shop", step).unwrap();
+        world.compare().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@
 mod bad_input;
 mod ddl;
 mod decode;
+mod faults;
 mod hostile;
 mod idle;
 mod kill;

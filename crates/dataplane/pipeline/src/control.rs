@@ -69,8 +69,8 @@ pub struct Sources {
     spool_dir: PathBuf,
     ids: Arc<TableIds>,
     running: Mutex<BTreeMap<SourceName, Running>>,
-    /// Dropped sources of this name ended at this barrier.
-    dropped: Mutex<BTreeMap<SourceName, u64>>,
+    /// Dropped sources of this name ended at this barrier, and what of theirs is left on the source's side.
+    dropped: Mutex<BTreeMap<SourceName, (u64, BTreeSet<String>)>>,
     /// One declaration at a time.
     declaring: tokio::sync::Mutex<()>,
 }
@@ -114,7 +114,7 @@ impl Sources {
         });
         for record in desired.sources.into_values() {
             match record.dropped_at_seq {
-                Some(seq) => drop(sources.dropped.lock().insert(record.name.clone(), seq)),
+                Some(seq) => drop(sources.dropped.lock().insert(record.name.clone(), (seq, record.owned))),
                 None => sources.start(record).await?,
             }
         }
@@ -172,7 +172,7 @@ impl Sources {
         let tail = self.live.attach(name).await?;
         let visible = self.live.visible(name);
         let last = visible.borrow().clone();
-        let seq = last.as_ref().map(|v| v.seq).or_else(|| self.dropped.lock().get(name).copied()).unwrap_or(0);
+        let seq = last.as_ref().map(|v| v.seq).or_else(|| self.dropped.lock().get(name).map(|(seq, _)| *seq)).unwrap_or(0);
         let connector = self.connectors.iter().map(|c| c.spec().name).find(|c| *c == record.connector).unwrap_or("");
         let ingest = IngestStart {
             env: self.env.clone(),
@@ -361,7 +361,7 @@ impl SourceControl for Sources {
             shown_url: without_password(&request.url),
             options,
             paused: false,
-            owned: BTreeSet::new(),
+            owned: self.dropped.lock().get(&name).map(|(_, left)| left.clone()).unwrap_or_default(),
             dropped_at_seq: None,
         };
         let source = self.open_source(&record, request.url)?;
@@ -432,20 +432,21 @@ impl SourceControl for Sources {
         drop(self.live.attach(&record.name).await);
         let seq = self.live.visible(&record.name).borrow().as_ref().map_or(0, |v| v.seq);
         let gone = self.running.lock().remove(&record.name);
-        let mut notices = Vec::new();
+        let (mut notices, mut left) = (Vec::new(), BTreeSet::new());
         if let Some(Running { source, .. }) = gone
             && let Err(error) = source.remove().await
         {
+            left = record.owned.clone(); // still ours, should this name come back
             notices.push(format!("the source could not be cleaned: {}", error.message()));
             notices.extend(error.hint_text().map(|left| format!("left to run there: {left}")));
         }
-        let ended = SourceRecord { dropped_at_seq: Some(seq), ..record.clone() };
+        let ended = SourceRecord { dropped_at_seq: Some(seq), owned: left.clone(), ..record.clone() };
         self.save(&ended).await?;
         self.forget_staging(&tables).await?;
         if mode == DropMode::Cascade {
             self.forget(&record.name, tables).await?;
         }
-        self.dropped.lock().insert(record.name, seq);
+        self.dropped.lock().insert(record.name, (seq, left));
         Ok(notices)
     }
 

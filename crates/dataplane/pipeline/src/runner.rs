@@ -339,6 +339,13 @@ impl Runner {
     async fn take_schema(&mut self, schema: Arc<TableSchema>) -> Result<()> {
         let upstream = schema.upstream;
         let Some(entry) = self.tables.entries.get_mut(&upstream) else { return Ok(()) };
+        if entry.record.schema.name != schema.name {
+            // Another name is another table here; the catalog poll finds the rest (its parent, whether it is still wanted).
+            self.forget_table(upstream).await?;
+            self.add_table(&FoundTable { schema, rows_estimated: None, parent: None, excluded: None }).await?;
+            self.discover_now = true;
+            return Ok(());
+        }
         match (entry.change_to(&schema), &entry.phase) {
             (Change::None, _) => {}
             (Change::InPlace, Phase::Live) => {

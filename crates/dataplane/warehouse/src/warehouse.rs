@@ -34,6 +34,8 @@ pub struct Warehouse {
     pub(crate) schemas: Arc<Schemas>,
     pub(crate) sources: RwLock<BTreeMap<SourceName, Arc<Source>>>,
     appliers: Mutex<BTreeMap<SourceName, Applier>>,
+    /// Dropped sources whose files a query may still read.
+    forgotten: Mutex<Vec<Arc<Source>>>,
     /// How far the barriers' topic was read, and each source's last barrier in it.
     barrier_words: tokio::sync::Mutex<(i64, LastWords)>,
     flusher: Mutex<Option<JoinOnDrop<()>>>,
@@ -71,6 +73,7 @@ impl Warehouse {
             schemas,
             sources: RwLock::new(sources),
             appliers: Mutex::default(),
+            forgotten: Mutex::default(),
             barrier_words: tokio::sync::Mutex::default(),
             flusher: Mutex::default(),
             stop,
@@ -142,6 +145,15 @@ impl Warehouse {
 
     /// Flushes the sources whose time has come or that are too large; called a few times a second.
     async fn flush_due(&self, last: &mut BTreeMap<SourceName, Moment>) {
+        let forgotten = std::mem::take(&mut *self.forgotten.lock());
+        if !forgotten.is_empty() {
+            let in_use = |source: &Arc<Source>| {
+                source.sweep();
+                source.with_state(|state| !state.gone.is_empty())
+            };
+            let kept = blocking(move || forgotten.into_iter().filter(in_use).collect::<Vec<_>>()).await;
+            self.forgotten.lock().extend(kept.unwrap_or_default());
+        }
         let sources: Vec<Arc<Source>> = self.sources.read().values().cloned().collect();
         for source in sources {
             let now = self.ground.env.clock.moment();
@@ -257,6 +269,7 @@ impl LiveTables for Warehouse {
                 state.gone.extend(tables.into_values().flat_map(crate::table::Table::retire));
                 state.touch();
             });
+            self.forgotten.lock().push(source);
         }
         Ok(())
     }

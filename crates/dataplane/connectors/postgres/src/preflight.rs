@@ -331,10 +331,28 @@ impl Check<'_> {
                 self.fatal(codes::NOT_OURS, format!("publication {publication} does not exist"), fix);
             } else if !settings.publications_given && exists && !settings.owns("publication", publication) {
                 let message = format!("publication {publication} exists and was not made by this data directory");
-                let fix =
-                    format!("DROP PUBLICATION {}; -- or name it with publication = '{publication}'", quote_name(publication));
-                self.add(Severity::Warning, codes::NOT_OURS, message, Some(fix));
+                let fix = format!(
+                    "choose another source name; or, when nothing uses it, DROP PUBLICATION {}; -- or name it with publication = '{publication}'",
+                    quote_name(publication)
+                );
+                self.fatal(codes::NOT_OURS, message, fix);
             }
+        }
+        self.slot().await
+    }
+
+    /// A slot of our name that somebody else made is somebody else's place in the log.
+    async fn slot(&mut self) -> Result<()> {
+        let settings = &self.inner.settings;
+        let slot = &settings.slot;
+        if settings.slot_given || settings.owns("slot", slot) {
+            return Ok(());
+        }
+        let sql = format!("SELECT 1 FROM pg_replication_slots WHERE slot_name = {}", quote_text(slot));
+        if !self.inner.query(&sql).await?.is_empty() {
+            let message = format!("replication slot {slot} exists and was not made by this data directory");
+            let fix = format!("choose another source name; or, when nothing uses it, SELECT pg_drop_replication_slot('{slot}')");
+            self.fatal(codes::NOT_OURS, message, fix);
         }
         Ok(())
     }

@@ -52,6 +52,7 @@ pub async fn prepare(inner: &Inner, stored: Option<&Position>) -> Result<Prepare
                     lost = Some(reason);
                     if !inner.settings.slot_given {
                         inner.unreadable.store(unreadable, Ordering::Release); // the drop may fail and be tried again
+                        inner.free_slot().await?;
                         drop_slot(inner).await?;
                     }
                     create_slot(inner).await?

@@ -165,7 +165,7 @@ impl Inner {
     }
 
     /// Ends a session of ours from before that still holds the slot: of a crashed process, or one cut off in the middle of a peek.
-    async fn free_slot(&self) -> Result<()> {
+    pub async fn free_slot(&self) -> Result<()> {
         let sql = format!(
             "SELECT pg_terminate_backend(a.pid) FROM pg_replication_slots s JOIN pg_stat_activity a ON a.pid = s.active_pid \
              WHERE s.slot_name = {} AND a.application_name = {} AND a.usename = current_user",
