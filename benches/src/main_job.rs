@@ -213,6 +213,7 @@ async fn drain(report: &mut Report, full: bool, bulk: bool) -> Result<()> {
     postgres.psql("bench", "UPDATE pgbench_branches SET bbalance = bbalance WHERE bid = 1")?;
     let started = Instant::now();
     run_program(postgres.tool("pg_recvlogical", "bench").args([
+        "--dbname=bench",
         "--slot=peer",
         "--start",
         "--file=/dev/null",
