@@ -12,6 +12,7 @@ pub mod postgres;
 pub mod process;
 pub mod sakila;
 pub mod shop;
+pub mod source_suite;
 
 pub use mainstem::{Mainstem, MainstemOptions};
 pub use postgres::{Auth, Postgres, PostgresOptions, StopMode};

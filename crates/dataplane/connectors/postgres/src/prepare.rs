@@ -3,6 +3,7 @@
 
 use crate::catalog::{Cells, Relation};
 use crate::codes;
+use crate::copy;
 use crate::position::{Place, lsn_text, parse_lsn};
 use crate::source::Inner;
 use crate::wire::{quote_name, quote_text};
@@ -10,6 +11,10 @@ use mainstem_connector::Prepared;
 use mainstem_types::{Error, Identity, Position, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// While a slot cannot be made yet, the transactions it waits for are told about this often.
+const TELL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What `align_publications` found.
 #[derive(Default)]
@@ -144,7 +149,14 @@ async fn create_slot(inner: &Inner) -> Result<u64> {
     // Waits until the transactions that run now have ended; a session of its own, so that catalog queries go on.
     let mut session = inner.settings.target.connect(&inner.env, false).await?;
     let sql = format!("SELECT lsn FROM pg_create_logical_replication_slot({}, 'pgoutput')", quote_text(slot));
-    let row = session.query_one(&sql).await?;
+    let making = session.query_one(&sql);
+    tokio::pin!(making);
+    let row = loop {
+        tokio::select! {
+            row = &mut making => break row?,
+            () = inner.env.clock.sleep(TELL_INTERVAL) => copy::tell_blockers(inner, &copy::running(inner).await?).await?,
+        }
+    };
     parse_lsn(Cells(&row).text(0)?).ok_or_else(|| Error::retry(codes::STATEMENT, "the new slot has no position"))
 }
 
@@ -299,7 +311,7 @@ pub async fn remove(inner: &Inner) -> Result<()> {
             // The walsender that we ended takes a moment to let go of the slot.
             Err(error) if error.code() == codes::SLOT_BUSY && attempts < 50 => {
                 attempts += 1;
-                inner.env.clock.sleep(std::time::Duration::from_millis(100)).await;
+                inner.env.clock.sleep(Duration::from_millis(100)).await;
             }
             Err(error) => {
                 let statements = left.join("; ");

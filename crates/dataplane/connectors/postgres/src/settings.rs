@@ -52,6 +52,13 @@ pub static SPEC: Spec = Spec {
             secret: false,
         },
         OptionSpec {
+            name: "copy_piece_mib",
+            kind: OptionKind::Number { min: 1, max: 1 << 20 },
+            default: "64",
+            help: "A table larger than this many MiB is copied in pieces of this size, which `copy_connections` share.",
+            secret: false,
+        },
+        OptionSpec {
             name: "bulk",
             kind: OptionKind::Bool,
             default: "true",
@@ -75,6 +82,7 @@ pub struct Settings {
     pub owned: BTreeSet<String>,
     pub spool: Option<PathBuf>,
     pub copy_connections: usize,
+    pub copy_piece_bytes: i64,
     pub bulk: bool,
 }
 
@@ -104,6 +112,7 @@ impl Settings {
             owned: settings.owned.clone(),
             spool: settings.spool_dir.clone(),
             copy_connections: option("copy_connections").parse().unwrap_or(2),
+            copy_piece_bytes: option("copy_piece_mib").parse().unwrap_or(64) << 20,
             bulk: option("bulk") == "true",
             source,
         })

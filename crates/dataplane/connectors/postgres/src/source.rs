@@ -15,12 +15,13 @@ use crate::wire::{Row, Session, quote_name, quote_text};
 use crate::{bulk::Bulk, codes};
 use async_trait::async_trait;
 use mainstem_connector::{ChangeStream, Finding, FoundTable, Prepared, Source, TableCopy};
-use mainstem_env::Env;
+use mainstem_env::{Env, Moment};
 use mainstem_types::{Error, Position, Result, UpstreamId};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Shared by the source, its stream and its copies.
 pub struct Inner {
@@ -35,6 +36,18 @@ pub struct Inner {
     pub unreadable: AtomicBool,
 }
 
+/// What `discover` found last, good while the catalog's fingerprint is the same.
+struct Discovered {
+    fingerprint: String,
+    until: Moment,
+    tables: Vec<FoundTable>,
+}
+
+/// Estimates of rows have no fingerprint: they are looked up this often.
+const DISCOVERED_GOOD: Duration = Duration::from_secs(60);
+/// A table that could not be published is tried again this often.
+const MISSING_RETRY: Duration = Duration::from_secs(5);
+
 /// What identifies the server, read once per process.
 #[derive(Clone, Copy, Debug)]
 pub struct Cluster {
@@ -45,6 +58,7 @@ pub struct Cluster {
 
 pub struct PostgresSource {
     inner: Arc<Inner>,
+    discovered: tokio::sync::Mutex<Option<Discovered>>,
 }
 
 impl PostgresSource {
@@ -58,7 +72,7 @@ impl PostgresSource {
             cluster: Mutex::default(),
             unreadable: AtomicBool::new(false),
         };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(inner), discovered: tokio::sync::Mutex::default() }
     }
 
     pub fn inner(&self) -> &Arc<Inner> {
@@ -89,6 +103,16 @@ impl Inner {
     pub fn noted<T>(&self, result: Result<T>) -> Result<T> {
         if result.as_ref().is_err_and(|e| e.code() == codes::SLOT_LOST) {
             self.unreadable.store(true, Ordering::Release);
+        }
+        result
+    }
+
+    pub async fn fingerprint(&self) -> Result<String> {
+        let mut control = self.control.lock().await;
+        let session = self.session(&mut control).await?;
+        let result = catalog::fingerprint(session, &self.settings.publications).await;
+        if result.is_err() {
+            *control = None;
         }
         result
     }
@@ -181,13 +205,24 @@ impl Source for PostgresSource {
     }
 
     async fn discover(&self) -> Result<Vec<FoundTable>> {
+        let mut discovered = self.discovered.lock().await;
+        // Before the read: what changes in between is seen by the next call.
+        let fingerprint = self.inner.fingerprint().await?;
+        let now = self.inner.env.clock.moment();
+        if let Some(last) = discovered.as_ref().filter(|d| d.fingerprint == fingerprint && now < d.until) {
+            return Ok(last.tables.clone());
+        }
         let relations = self.inner.relations(None).await?;
         let captured = prepare::align_publications(&self.inner, &relations).await?;
         if let Some(publication) = &captured.made {
             // Changes that passed while it was gone are in no stream.
             return self.inner.noted(Err(Error::retry(codes::SLOT_LOST, format!("publication {publication} was dropped"))));
         }
-        Ok(relations.values().map(|r| self.found(r, &relations, &captured)).collect())
+        let tables: Vec<FoundTable> = relations.values().map(|r| self.found(r, &relations, &captured)).collect();
+        self.inner.registry.observe(&relations);
+        let good = if captured.missing.is_empty() { DISCOVERED_GOOD } else { MISSING_RETRY };
+        *discovered = Some(Discovered { fingerprint, until: Moment(now.0 + good), tables: tables.clone() });
+        Ok(tables)
     }
 
     async fn stream(&self, from: &Position) -> Result<Box<dyn ChangeStream>> {
