@@ -262,7 +262,7 @@ impl ContextProvider for Names<'_> {
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
-        self.scope.state.expr_planners()
+        &self.scope.engine.planners
     }
 
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {

@@ -171,6 +171,7 @@ pub(super) fn rows(scope: &Scope, table: &str) -> Option<Rows> {
         }
         "tables" => tables(scope, &mut rows),
         "columns" => columns(scope, &mut rows),
+        "table_constraints" | "key_column_usage" | "constraint_column_usage" => constraints(scope, table, &mut rows),
         "routines" => routines(scope, &mut rows),
         _ => {}
     }
@@ -220,6 +221,29 @@ fn columns(scope: &Scope, rows: &mut Rows) {
                 Cell::Null,
                 "NO".into(),
             ]);
+        }
+    }
+}
+
+fn constraints(scope: &Scope, table: &str, rows: &mut Rows) {
+    for relation in relations::all(scope) {
+        let Some(key) = &relation.key else { continue };
+        let named = |name: &str| -> [Cell; 3] { [DATABASE.into(), relation.name.schema.as_ref().into(), name.into()] };
+        let (of_key, of_table) = (named(&key.name), named(&relation.name.name));
+        if table == "table_constraints" {
+            let mut row: Vec<Cell> = of_key.into_iter().chain(of_table).collect();
+            row.extend(["PRIMARY KEY".into(), "NO".into(), "NO".into(), "YES".into()]);
+            rows.push(row);
+            continue;
+        }
+        for (at, place) in key.columns.iter().enumerate() {
+            let column: Cell = relation.columns.get(place - 1).map(|column| column.name.clone()).into();
+            let row = if table == "key_column_usage" {
+                of_key.iter().chain(&of_table).cloned().chain([column, (at + 1).into(), Cell::Null]).collect()
+            } else {
+                of_table.iter().cloned().chain([column]).chain(of_key.iter().cloned()).collect()
+            };
+            rows.push(row);
         }
     }
 }

@@ -1,15 +1,17 @@
 //! Schemas of our own making: `mainstem`, `pg_catalog`, `information_schema`. Their rows are made when a statement opens them.
 
 mod information;
+mod keys;
 mod mainstem;
 mod oids;
 mod pg_catalog;
 mod relations;
 mod types;
 
+pub(crate) use keys::{definitions, sizes};
 pub(crate) use mainstem::{sources_columns, sources_rows};
 pub(crate) use pg_catalog::Library;
-pub(crate) use types::format_type;
+pub(crate) use types::{format_type, type_name};
 
 use crate::codes;
 use crate::enforce::Pass;

@@ -1,5 +1,6 @@
 //! Schema `pg_catalog`: tables of ours where live tables show, and the library's fixed ones for the rest.
 
+use super::keys;
 use super::oids::{self, ADMIN};
 use super::relations::{self, Relation, What};
 use crate::codes;
@@ -55,7 +56,7 @@ pub(super) fn schemas(scope: &Scope) -> Vec<(String, SchemaRef)> {
 
 /// Tables that we make ourselves, and their columns.
 pub(super) const OWN: &[Columns] = {
-    use Kind::{Bool, Char, Float4, Int2, Int4, Name, Oid, Text, Texts, TimestampTz};
+    use Kind::{Bool, Char, Float4, Int2, Int2s, Int4, Name, Oid, Text, Texts, TimestampTz};
     const ROLES: &[(&str, Kind)] = &[
         ("rolname", Name),
         ("rolsuper", Bool),
@@ -163,6 +164,58 @@ pub(super) const OWN: &[Columns] = {
                 ("datacl", Texts),
             ],
         ),
+        ("pg_index", &[
+            ("indexrelid", Oid),
+            ("indrelid", Oid),
+            ("indnatts", Int2),
+            ("indnkeyatts", Int2),
+            ("indisunique", Bool),
+            ("indnullsnotdistinct", Bool),
+            ("indisprimary", Bool),
+            ("indisexclusion", Bool),
+            ("indimmediate", Bool),
+            ("indisclustered", Bool),
+            ("indisvalid", Bool),
+            ("indcheckxmin", Bool),
+            ("indisready", Bool),
+            ("indislive", Bool),
+            ("indisreplident", Bool),
+            ("indkey", Int2s),
+            ("indcollation", Int2s),
+            ("indclass", Int2s),
+            ("indoption", Int2s),
+            ("indexprs", Text),
+            ("indpred", Text),
+        ]),
+        ("pg_indexes", &[("schemaname", Name), ("tablename", Name), ("indexname", Name), ("tablespace", Name), ("indexdef", Text)]),
+        ("pg_constraint", &[
+            ("oid", Oid),
+            ("conname", Name),
+            ("connamespace", Oid),
+            ("contype", Char),
+            ("condeferrable", Bool),
+            ("condeferred", Bool),
+            ("convalidated", Bool),
+            ("conrelid", Oid),
+            ("contypid", Oid),
+            ("conindid", Oid),
+            ("conparentid", Oid),
+            ("confrelid", Oid),
+            ("confupdtype", Char),
+            ("confdeltype", Char),
+            ("confmatchtype", Char),
+            ("conislocal", Bool),
+            ("coninhcount", Int4),
+            ("connoinherit", Bool),
+            ("conkey", Int2s),
+            ("confkey", Int2s),
+            ("conpfeqop", Int2s),
+            ("conppeqop", Int2s),
+            ("conffeqop", Int2s),
+            ("confdelsetcols", Int2s),
+            ("conexclop", Int2s),
+            ("conbin", Text),
+        ]),
         ("pg_roles", ROLES),
         ("pg_authid", ROLES),
         (
@@ -259,6 +312,16 @@ pub(super) fn rows(scope: &Scope, table: &str) -> Option<Rows> {
     let mut rows = empty(table)?;
     match table {
         "pg_class" => relations::all(scope).iter().for_each(|relation| class(relation, &mut rows)),
+        "pg_index" | "pg_constraint" | "pg_indexes" => {
+            for relation in relations::all(scope) {
+                let Some(key) = &relation.key else { continue };
+                match table {
+                    "pg_index" => keys::index(&relation, key, &mut rows),
+                    "pg_constraint" => keys::constraint(&relation, key, &mut rows),
+                    _ => rows.push(keys::listed(&relation, key)),
+                }
+            }
+        }
         "pg_attribute" => relations::all(scope).iter().for_each(|relation| attributes(relation, &mut rows)),
         "pg_namespace" => {
             for schema in super::schemas(scope) {
@@ -312,7 +375,17 @@ pub(super) fn rows(scope: &Scope, table: &str) -> Option<Rows> {
     Some(rows)
 }
 
+/// Rows of pg_class: the relation's, and its key's index.
 fn class(relation: &Relation, rows: &mut Rows) {
+    if let Some(key) = &relation.key {
+        let schema = oids::of_schema(&relation.name.schema);
+        let mut row: Vec<Cell> = vec![key.oid.into(), key.name.as_str().into(), schema.into(), 0.into(), 0.into(), ADMIN.into()];
+        row.extend([403.into(), key.oid.into(), 0.into(), 0.into(), Cell::Float(-1.0), 0.into(), 0.into(), false.into()]);
+        row.extend([false.into(), "p".into(), "i".into(), key.columns.len().into(), 0.into(), false.into(), false.into()]);
+        row.extend([false.into(), false.into(), false.into(), true.into(), "n".into(), false.into(), 0.into(), 0.into()]);
+        row.push(0.into());
+        rows.push(row);
+    }
     let schema = oids::of_schema(&relation.name.schema);
     let kind = if relation.what == What::Table { "r" } else { "v" };
     let tuples = relation.view.as_ref().map_or(-1.0, |view| view.rows as f32);
@@ -331,7 +404,7 @@ fn class(relation: &Relation, rows: &mut Rows) {
         Cell::Float(tuples),
         0.into(),
         0.into(),
-        false.into(),
+        relation.key.is_some().into(),
         false.into(),
         "p".into(),
         kind.into(),
