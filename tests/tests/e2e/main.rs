@@ -15,6 +15,7 @@ mod large_tx;
 mod psql;
 mod readers;
 mod restart_source;
+mod same_answers;
 
 use mainstem_testkit::chaos::{Chaos, ChaosOptions, create_tables};
 use mainstem_testkit::compare::{Compared, Naming, compare};
