@@ -12,7 +12,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use mainstem_env::{Clock, JoinOnDrop};
+use mainstem_env::{Clock, JoinOnDrop, Moment};
 use mainstem_types::{Error, Result};
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,8 +51,25 @@ pub(super) async fn timed_out(clock: Arc<dyn Clock>, timeout: Option<Duration>) 
 struct Running {
     session: Arc<Session>,
     _sender: Arc<watch::Sender<bool>>,
+    receiver: watch::Receiver<bool>,
+    deadline: Option<Moment>,
     _task: JoinOnDrop<()>,
     batches: mpsc::Receiver<Result<RecordBatch>>,
+}
+
+impl Running {
+    /// The next batch, or the word that ends the statement. Cancel and timeout are watched here, on the client's side: an operator that
+    /// computes for long without a pause keeps its thread until the pause, but not the client.
+    async fn next(&mut self) -> Option<Result<RecordBatch>> {
+        let clock = self.session.engine.env.clock.clone();
+        let left = self.deadline.map(|deadline| deadline - clock.moment());
+        tokio::select! {
+            biased;
+            () = cancelled(&mut self.receiver) => Some(Err(cancel_error())),
+            () = timed_out(clock, left) => Some(Err(timeout_error())),
+            batch = self.batches.recv() => batch,
+        }
+    }
 }
 
 impl Drop for Running {
@@ -65,7 +82,7 @@ impl Drop for Running {
 /// Starts the plan. Its first batch is awaited here, so that what fails at once fails before any row is promised.
 pub(super) async fn run(
     session: &Arc<Session>,
-    (sender, mut receiver): (Arc<watch::Sender<bool>>, watch::Receiver<bool>),
+    (sender, receiver): (Arc<watch::Sender<bool>>, watch::Receiver<bool>),
     sql: &str,
     scope: Scope,
     plan: LogicalPlan,
@@ -74,16 +91,11 @@ pub(super) async fn run(
 ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
     let Some(runtime) = session.engine.runtime().cloned() else { return Err(cancel_error()) };
     let (batches, received) = mpsc::channel(WAITING_BATCHES_MAX);
-    let clock = session.engine.env.clock.clone();
     let timeout = session.inner.lock().variables.statement_timeout();
+    let deadline = timeout.map(|timeout| Moment(session.engine.env.clock.moment().0 + timeout));
     let text = sql.to_string();
     let work = async move {
-        let outcome = tokio::select! {
-            outcome = drive(&scope, plan, schema, explain, &text, &batches) => outcome,
-            _ = cancelled(&mut receiver) => Err(cancel_error()),
-            _ = timed_out(clock, timeout) => Err(timeout_error()),
-        };
-        if let Err(error) = outcome {
+        if let Err(error) = drive(&scope, plan, schema, explain, &text, &batches).await {
             let _ = batches.send(Err(error)).await;
         }
     };
@@ -92,15 +104,15 @@ pub(super) async fn run(
         mainstem_env::spawn("query", work)
     };
     metrics::RUNNING.add(1);
-    let mut running = Running { session: session.clone(), _sender: sender, _task: task, batches: received };
-    let first = match running.batches.recv().await {
+    let mut running = Running { session: session.clone(), _sender: sender, receiver, deadline, _task: task, batches: received };
+    let first = match running.next().await {
         Some(Err(error)) => return Err(error),
         Some(Ok(batch)) => Some(Ok(batch)),
         None => None,
     };
     let rest = stream::unfold(Some(running), |running| async move {
         let mut running = running?;
-        match running.batches.recv().await {
+        match running.next().await {
             Some(Ok(batch)) => Some((Ok(batch), Some(running))),
             Some(Err(error)) => Some((Err(running.session.failed(error)), None)),
             None => None,
