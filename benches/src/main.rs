@@ -4,6 +4,7 @@
 
 mod disk;
 mod latency;
+mod log;
 mod main_job;
 mod report;
 

@@ -10,19 +10,19 @@ const PROFILE: &str = "dev";
 
 /// Shows the main job on a throw-away Postgres. Arguments go on to `mainstem-demo`.
 pub fn demo(root: &Path, args: &[String]) -> Result<bool, String> {
-    become_program(root, "mainstem-testkit", "mainstem-demo", args)
+    become_program(root, "mainstem-demo", args)
 }
 
 /// Measures. Arguments go on to `mainstem-benches`.
 pub fn bench(root: &Path, args: &[String]) -> Result<bool, String> {
-    become_program(root, "mainstem-benches", "mainstem-benches", args)
+    become_program(root, "mainstem-benches", args)
 }
 
-fn become_program(root: &Path, package: &str, bin: &str, args: &[String]) -> Result<bool, String> {
+fn become_program(root: &Path, bin: &str, args: &[String]) -> Result<bool, String> {
     let postgres = provision::postgres()?;
     eprintln!("xtask: building mainstem and {bin} (profile {PROFILE}; the first time takes a while)");
-    let server = build(root, "mainstem-server", "mainstem")?;
-    let program = build(root, package, bin)?;
+    let server = build(root, "mainstem")?;
+    let program = build(root, bin)?;
     let error = Command::new(&program)
         .args(args)
         .current_dir(root)
@@ -33,16 +33,17 @@ fn become_program(root: &Path, package: &str, bin: &str, args: &[String]) -> Res
     Err(format!("cannot start {}: {error}", program.display()))
 }
 
-/// Builds one program and says where cargo put it.
-pub fn build(root: &Path, package: &str, bin: &str) -> Result<PathBuf, String> {
+/// Builds one program and says where cargo put it. `--workspace` keeps the libraries' features those of `cargo xtask test`: for one
+/// package alone cargo would choose fewer, and compile Arrow and DataFusion a second time.
+pub fn build(root: &Path, bin: &str) -> Result<PathBuf, String> {
     let mut command = run::cargo(root);
-    command.args(["build", "--profile", PROFILE, "--package", package, "--bin", bin]);
+    command.args(["build", "--profile", PROFILE, "--workspace", "--bin", bin]);
     command.args(["--message-format", "json-render-diagnostics"]);
     let out = command.stderr(Stdio::inherit()).output().map_err(|e| format!("cannot start cargo: {e}"))?;
     if !out.status.success() {
-        return Err(format!("{package} does not build"));
+        return Err(format!("`{bin}` does not build"));
     }
-    executable(&String::from_utf8_lossy(&out.stdout), bin).ok_or_else(|| format!("cargo built no program `{bin}` in {package}"))
+    executable(&String::from_utf8_lossy(&out.stdout), bin).ok_or_else(|| format!("cargo built no program `{bin}`"))
 }
 
 /// The path of the program in cargo's messages, one JSON object per line.

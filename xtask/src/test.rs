@@ -34,7 +34,7 @@ pub fn test(root: &Path, args: &[String]) -> Result<bool, String> {
                 tests.arg("test").args(&selection.packages).arg("--no-fail-fast").args(&selection.rest);
                 tests.env("PATH", provision::path_with(&postgres));
                 if selection.runs_the_binary() {
-                    tests.env("MAINSTEM_BIN", launch::build(root, "mainstem-server", "mainstem")?);
+                    tests.env("MAINSTEM_BIN", launch::build(root, "mainstem")?);
                 }
                 if let Some(python) = python {
                     tests.env("MAINSTEM_TEST_PYTHON", python);

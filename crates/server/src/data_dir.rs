@@ -20,7 +20,11 @@ impl DataDir {
         let at = |e: std::io::Error| {
             Error::fix(codes::DATA_DIR, format!("cannot use the data directory {}", path.display())).caused_by(e)
         };
-        env.disk.create_dir_all(path).map_err(at)?;
+        if !env.disk.exists(path) {
+            env.disk.create_dir_all(path).map_err(at)?;
+            // It holds what the sources hold. Who is to read the tables beside us is for its owner to say, with chmod.
+            env.disk.make_private(path).map_err(at)?;
+        }
         let lock = match env.disk.lock(&path.join("LOCK")) {
             Ok(lock) => lock,
             Err(e) if e.kind() == ErrorKind::WouldBlock => {

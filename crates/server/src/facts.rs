@@ -19,18 +19,23 @@ pub struct Facts {
     metrics: Vec<&'static dyn Metric>,
 }
 
+/// The metrics of all parts, in the order of the data's way.
+fn declared() -> Vec<&'static dyn Metric> {
+    [
+        mainstem_postgres::metrics::all(),
+        mainstem_pipeline::metrics::all(),
+        mainstem_envelope::metrics::all(),
+        mainstem_log::metrics::all(),
+        mainstem_warehouse::metrics::all(),
+        mainstem_query::metrics::all(),
+        mainstem_pgwire::metrics::all(),
+    ]
+    .concat()
+}
+
 impl Facts {
     pub fn new(settings: Vec<Setting>) -> Arc<Self> {
-        let parts = [
-            mainstem_log::metrics::all(),
-            mainstem_envelope::metrics::all(),
-            mainstem_postgres::metrics::all(),
-            mainstem_pipeline::metrics::all(),
-            mainstem_warehouse::metrics::all(),
-            mainstem_query::metrics::all(),
-            mainstem_pgwire::metrics::all(),
-        ];
-        Arc::new(Self { ready: AtomicBool::new(false), settings, parts: RwLock::new(None), metrics: parts.concat() })
+        Arc::new(Self { ready: AtomicBool::new(false), settings, parts: RwLock::new(None), metrics: declared() })
     }
 
     pub fn connect(&self, log: Arc<LocalLog>, sources: Arc<Sources>) {
@@ -64,7 +69,11 @@ impl HealthFacts for Facts {
             let labels = vec![("source", source.name.to_string())];
             let lags = [
                 ("mainstem_source_lag_bytes", "Bytes of the source's log that are not visible here yet.", source.lag_bytes),
-                ("mainstem_source_lag_ms", "Age of the newest visible commit while something is outstanding, milliseconds.", source.lag_ms),
+                (
+                    "mainstem_source_lag_ms",
+                    "Age of the newest visible commit while something is outstanding, milliseconds.",
+                    source.lag_ms,
+                ),
             ];
             for (name, help, value) in lags {
                 if let Some(value) = value {
@@ -108,5 +117,36 @@ impl SystemFacts for Facts {
     /// A value that cannot be held fails its table (nothing is dropped), so there is no dead letter yet.
     fn dead_letters(&self) -> Vec<DeadLetterFact> {
         Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The page `docs/reference/metrics.md`.
+    fn reference() -> String {
+        let mut page = "# Metrics\n\nWhat `/metrics` shows in the Prometheus text format, in the order of the data's way. Beside these, lags of sources and rows of\n\
+                        tables with their names as labels (`mainstem_source_...`).\n\n| metric | kind | what it tells |\n|---|---|---|\n"
+            .to_string();
+        for metric in declared() {
+            let mut shown = String::new();
+            metric.write(&mut shown);
+            let kind = if shown.contains(" counter\n") { "counter" } else { "gauge" };
+            page.push_str(&format!("| `{}` | {kind} | {} |\n", metric.name(), metric.help()));
+        }
+        page
+    }
+
+    /// `MAINSTEM_WRITE_DOCS=1 cargo test -p mainstem-server reference` writes the page anew.
+    #[test]
+    #[allow(clippy::disallowed_methods)] // reads the repository, not a data directory
+    fn the_reference_page_names_every_metric() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/metrics.md");
+        if std::env::var_os("MAINSTEM_WRITE_DOCS").is_some() {
+            std::fs::write(path, reference()).unwrap();
+        }
+        let page = std::fs::read_to_string(path).unwrap();
+        assert!(page == reference(), "docs/reference/metrics.md differs: run this test with MAINSTEM_WRITE_DOCS=1");
     }
 }

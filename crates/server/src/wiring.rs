@@ -43,7 +43,8 @@ impl Server {
         let facts = Facts::new(settings);
         let http = bind_http(&env, &config, &facts).await?;
         let http_address = http.as_ref().map(HttpServer::local_addr).transpose()?;
-        let mut doors: Vec<_> = http.map(|http| mainstem_env::spawn("http", http.run(stopped(stopping.clone())))).into_iter().collect();
+        let mut doors: Vec<_> =
+            http.map(|http| mainstem_env::spawn("http", http.run(stopped(stopping.clone())))).into_iter().collect();
 
         let log = LocalLog::open(env.clone(), &path.join("log"), config.log.clone())?;
         let face: Arc<dyn EventLog> = log.clone();
@@ -64,9 +65,11 @@ impl Server {
         })
         .await?;
         facts.connect(log.clone(), sources.clone());
-        if config.query.spill_dir.as_os_str().is_empty() {
-            config.query.spill_dir = path.join("spool").join("queries");
-        }
+        // It is emptied at each start, so it is never a directory that may have anything else in it.
+        config.query.spill_dir = match config.query.spill_dir.as_os_str().is_empty() {
+            true => path.join("spool").join("queries"),
+            false => config.query.spill_dir.join("mainstem-queries"),
+        };
         let tables = warehouse.clone();
         let snapshots: SnapshotSource = Arc::new(move || tables.snapshot());
         let engine = QueryEngine::new(env.clone(), snapshots, sources.clone(), config.query.clone(), facts.clone())?;

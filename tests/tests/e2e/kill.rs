@@ -7,12 +7,11 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::time::Duration;
 
-/// `X/Y` somewhere in a text, as a number.
+/// The LSN at the end of a position (`system/timeline/X/Y`) or alone (`X/Y`), as a number.
 fn lsn(text: &str) -> Option<u64> {
-    text.split(|c: char| !(c.is_ascii_hexdigit() || c == '/')).find_map(|word| {
-        let (high, low) = word.split_once('/')?;
-        Some(u64::from_str_radix(high, 16).ok()? << 32 | u64::from_str_radix(low, 16).ok()?)
-    })
+    let mut parts = text.rsplit('/');
+    let (low, high) = (parts.next()?, parts.next()?);
+    Some(u64::from_str_radix(high, 16).ok()? << 32 | u64::from_str_radix(low, 16).ok()?)
 }
 
 /// What the slot was told must be shown again after a restart.

@@ -1,17 +1,21 @@
 //! The main job end to end: the real binary (`MAINSTEM_BIN`, or beside the test's own), a throw-away PostgreSQL, real clients.
 //!
-//! One program, so that it links once. A test is a page of the "Correct means": its name says which.
+//! One program, so that it links once. A test is one promise to users: its name says which.
 #![allow(clippy::disallowed_methods)] // tests run on the real clock and the real disk
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are tests
 
 mod bad_input;
 mod ddl;
+mod decode;
+mod faults;
+mod hostile;
 mod idle;
 mod kill;
 mod large_tx;
 mod psql;
 mod readers;
 mod restart_source;
+mod same_answers;
 
 use mainstem_testkit::chaos::{Chaos, ChaosOptions, create_tables};
 use mainstem_testkit::compare::{Compared, Naming, compare};

@@ -33,7 +33,18 @@ async fn psql_and_psycopg_are_at_home() {
     check("\\dt shop.*", &["film", "rental", "customer"]);
     check("\\d shop.film", &["film_id", "integer", "title", "rental_rate", "numeric(4,2)", "timestamp without time zone"]);
     check("\\d shop.payment", &["amount", "numeric(5,2)"]);
-    check("\\d", &[]);
+    check("\\d shop.film_actor", &["Indexes:", "\"film_actor_pkey\" PRIMARY KEY, btree (actor_id, film_id)"]);
+    check("\\di shop.*", &["film_pkey", "index"]);
+    check("\\dt+ shop.film", &["film", "table"]);
+    check("\\l+", &["main"]);
+    check(
+        "SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY(indkey) \
+         WHERE indrelid = 'shop.film_actor'::regclass AND indisprimary",
+        &["actor_id", "film_id"],
+    );
+    check("SELECT column_name FROM information_schema.key_column_usage WHERE table_name = 'film_actor'", &["actor_id", "film_id"]);
+    check("BEGIN; SAVEPOINT a; ROLLBACK TO a; COMMIT", &["COMMIT"]);
+    check("\\d", &["film"]);
     check("\\conninfo", &["main"]);
     check("SHOW SOURCES", &["shop", "streaming"]);
     check("SELECT count(*) FROM shop.film", &["1000"]);

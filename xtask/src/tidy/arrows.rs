@@ -16,12 +16,11 @@ const DATAPLANE: [(&str, &[&str]); 6] = [
 ];
 
 /// Libraries that stay behind one door: their name, and the folders whose manifests may name them.
-const FENCED: [(&str, &[&str]); 8] = [
+const FENCED: [(&str, &[&str]); 7] = [
     ("datafusion", &["crates/dataplane/query"]),
     ("datafusion-*", &["crates/dataplane/query"]),
     ("parquet", &["crates/dataplane/warehouse", "crates/dataplane/query"]),
     ("axum", &["crates/endpoints/http"]),
-    ("pgwire", &["crates/endpoints/pgwire"]),
     ("kafka-protocol", &["crates/dataplane/log"]),
     ("postgres-protocol", &["crates/dataplane/connectors"]),
     ("tokio-postgres", &["crates/dataplane/connectors"]),
@@ -316,7 +315,7 @@ mod tests {
         with("benches: datafusion parquet", &["benches/Cargo.toml:4 datafusion"]);
         with("crates/dataplane/log: dev:parquet", &[]);
         with("crates/dataplane/log: parquet", &["crates/dataplane/log/Cargo.toml:4 parquet"]);
-        with("crates/endpoints/pgwire: axum pgwire", &["crates/endpoints/pgwire/Cargo.toml:4 axum"]);
+        with("crates/endpoints/pgwire: axum", &["crates/endpoints/pgwire/Cargo.toml:4 axum"]);
         with("crates/dataplane/connectors/postgres: tokio-postgres", &[]);
     }
 

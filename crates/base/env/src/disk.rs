@@ -5,7 +5,7 @@ use rustix::fs::{FallocateFlags, FlockOperation};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Deref;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -88,6 +88,10 @@ pub trait Disk: Send + Sync {
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
     /// Takes an exclusive lock that lasts until the returned guard goes; WouldBlock when another process has it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;
+    /// Takes the rights of group and others away. A disk without owners has nothing to do.
+    fn make_private(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let file = self.open(path, OpenMode::Read)?;
@@ -207,6 +211,12 @@ impl Disk for RealDisk {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         Ok(Box::new(file))
+    }
+
+    fn make_private(&self, path: &Path) -> io::Result<()> {
+        let mut rights = std::fs::metadata(path)?.permissions();
+        rights.set_mode(rights.mode() & 0o700);
+        std::fs::set_permissions(path, rights)
     }
 }
 

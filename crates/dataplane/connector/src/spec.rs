@@ -84,11 +84,15 @@ impl Spec {
         }
     }
 
-    /// The Markdown of the reference page.
+    /// The Markdown of the reference page, `docs/reference/connectors/<name>.md`. A test of the connector keeps the page equal to it.
     pub fn reference(&self) -> String {
+        let schemes: Vec<_> = self.schemes.iter().map(|scheme| format!("`{scheme}://`")).collect();
         let mut page = format!(
-            "# {}\n\n```sql\n{}\n```\n\n| option | form | default | what it does |\n|---|---|---|---|\n",
-            self.title, self.example
+            "# {}\n\n```sql\n{}\n```\n\nURLs begin with {}. The options of `WITH`; other names are refused with the nearest right one \
+             ([SRC-001](../../errors/SRC-001.md)).\n\n| option | form | default | what it does |\n|---|---|---|---|\n",
+            self.title,
+            self.example,
+            schemes.join(" or ")
         );
         for option in self.options {
             let default = if option.default.is_empty() { "none".to_string() } else { format!("`{}`", option.default) };

@@ -1,4 +1,5 @@
 //! No bytes make the decoder panic: random values behind a valid prefix, and valid records with bytes changed, cut or added.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are tests
 
 mod support;
 

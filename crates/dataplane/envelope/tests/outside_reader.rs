@@ -1,5 +1,6 @@
 //! The bytes are Avro in Confluent's wire form: `fastavro` reads every value as it went in. Needs the interpreter named in
 //! `MAINSTEM_TEST_PYTHON` with `tests/python/requirements-envelope.txt`; without it the test says so and is skipped.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are tests
 
 mod support;
 

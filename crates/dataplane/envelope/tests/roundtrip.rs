@@ -1,4 +1,5 @@
 //! The law of this crate: nothing that applying a batch needs is lost on the way through the log.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are tests
 
 mod support;
 

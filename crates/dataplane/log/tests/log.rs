@@ -428,7 +428,7 @@ async fn on_the_real_disk_with_files_kafka_knows() {
     let bytes = Bytes::from(std::fs::read(first).unwrap());
     assert_eq!(mainstem_log::records(&bytes).unwrap()[0].offset, 0);
     let index = std::fs::read(folder.join("00000000000000000000.index")).unwrap();
-    assert!(!index.is_empty() && index.len() % 8 == 0, "{}", index.len());
+    assert!(!index.is_empty() && index.len().is_multiple_of(8), "{}", index.len());
     // Indexes are derived: without them, or with damaged ones, everything still reads.
     for (number, entry) in std::fs::read_dir(&folder).unwrap().enumerate() {
         let path = entry.unwrap().path();

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Table ids are reserved in blocks, so that making a table does not wait for a commit of its own.
 const ID_BLOCK: u64 = 64;
@@ -69,8 +69,8 @@ pub struct Sources {
     spool_dir: PathBuf,
     ids: Arc<TableIds>,
     running: Mutex<BTreeMap<SourceName, Running>>,
-    /// Dropped sources of this name ended at this barrier.
-    dropped: Mutex<BTreeMap<SourceName, u64>>,
+    /// Dropped sources of this name ended at this barrier, and what of theirs is left on the source's side.
+    dropped: Mutex<BTreeMap<SourceName, (u64, BTreeSet<String>)>>,
     /// One declaration at a time.
     declaring: tokio::sync::Mutex<()>,
 }
@@ -80,7 +80,14 @@ struct Running {
     record: SourceRecord,
     shared: Arc<Shared>,
     source: Arc<dyn Source>,
-    runner: Option<(mpsc::Sender<Command>, JoinOnDrop<()>)>,
+    runner: Option<Handle>,
+}
+
+/// A runner at work.
+struct Handle {
+    commands: mpsc::Sender<Command>,
+    stop: watch::Sender<bool>,
+    task: JoinOnDrop<()>,
 }
 
 impl Sources {
@@ -107,7 +114,7 @@ impl Sources {
         });
         for record in desired.sources.into_values() {
             match record.dropped_at_seq {
-                Some(seq) => drop(sources.dropped.lock().insert(record.name.clone(), seq)),
+                Some(seq) => drop(sources.dropped.lock().insert(record.name.clone(), (seq, record.owned))),
                 None => sources.start(record).await?,
             }
         }
@@ -123,8 +130,13 @@ impl Sources {
         let connector = self.connectors.iter().find(|c| c.spec().name == record.connector);
         let connector = connector.ok_or_else(|| no_connector(&url, &self.connectors))?;
         let spool_dir = Some(self.spool_dir.join(record.name.as_str()));
-        let settings =
-            SourceSettings { name: record.name.clone(), url, options: record.options.clone(), owned: record.owned.clone(), spool_dir };
+        let settings = SourceSettings {
+            name: record.name.clone(),
+            url,
+            options: record.options.clone(),
+            owned: record.owned.clone(),
+            spool_dir,
+        };
         connector.open(self.env.clone(), settings)
     }
 
@@ -155,12 +167,12 @@ impl Sources {
         source: Arc<dyn Source>,
         shared: Arc<Shared>,
         records: Vec<TableRecord>,
-    ) -> Result<(mpsc::Sender<Command>, JoinOnDrop<()>)> {
+    ) -> Result<Handle> {
         let name = &record.name;
         let tail = self.live.attach(name).await?;
         let visible = self.live.visible(name);
         let last = visible.borrow().clone();
-        let seq = last.as_ref().map(|v| v.seq).or_else(|| self.dropped.lock().get(name).copied()).unwrap_or(0);
+        let seq = last.as_ref().map(|v| v.seq).or_else(|| self.dropped.lock().get(name).map(|(seq, _)| *seq)).unwrap_or(0);
         let connector = self.connectors.iter().map(|c| c.spec().name).find(|c| *c == record.connector).unwrap_or("");
         let ingest = IngestStart {
             env: self.env.clone(),
@@ -174,6 +186,7 @@ impl Sources {
             position: last.map(|v| v.position),
         };
         let (send, commands) = mpsc::channel(16);
+        let (stop, stopped) = watch::channel(false);
         let parts = RunnerParts {
             env: self.env.clone(),
             log: self.log.clone(),
@@ -182,11 +195,12 @@ impl Sources {
             ids: self.ids.clone(),
             records,
             commands,
+            stop: stopped,
             ingest,
             decoder: Decoder::new(self.schemas.clone()),
         };
         let runner = Runner::new(parts).await?;
-        Ok((send, mainstem_env::spawn("source", runner.run())))
+        Ok(Handle { commands: send, stop, task: mainstem_env::spawn("source", runner.run()) })
     }
 
     /// The last records of a source's tables.
@@ -253,12 +267,21 @@ impl Sources {
         let mut record = self.look(name, |r| r.record.clone())?;
         change(&mut record);
         self.save(&record).await?;
-        self.running.lock().remove(&record.name);
+        self.stop_runner(&record.name).await;
         self.start(record).await
     }
 
+    /// Ends a source's runner between two appends, so that the next one goes on exactly where it stopped.
+    async fn stop_runner(&self, name: &SourceName) {
+        let handle = self.running.lock().get_mut(name).and_then(|r| r.runner.take());
+        if let Some(Handle { stop, task, .. }) = handle {
+            stop.send_replace(true);
+            let _ = task.join().await; // None: it panicked, and is gone as well
+        }
+    }
+
     async fn ask<T>(&self, name: &str, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<oneshot::Receiver<T>> {
-        let sender = self.look(name, |r| r.runner.as_ref().map(|(sender, _)| sender.clone()))?;
+        let sender = self.look(name, |r| r.runner.as_ref().map(|h| h.commands.clone()))?;
         let sender = sender.ok_or_else(|| paused(name))?;
         let (answer, receiver) = oneshot::channel();
         sender.send(command(answer)).await.map_err(|_| stopped(name))?;
@@ -338,7 +361,7 @@ impl SourceControl for Sources {
             shown_url: without_password(&request.url),
             options,
             paused: false,
-            owned: BTreeSet::new(),
+            owned: self.dropped.lock().get(&name).map(|(_, left)| left.clone()).unwrap_or_default(),
             dropped_at_seq: None,
         };
         let source = self.open_source(&record, request.url)?;
@@ -394,26 +417,36 @@ impl SourceControl for Sources {
             Err(error) => return Err(error),
         };
         let tables = self.table_records(&record.name).await?;
-        if mode == DropMode::Restrict && !tables.is_empty() {
-            return Err(Error::fix(codes::HAS_TABLES, format!("source `{name}` feeds {} table(s)", tables.len()))
+        // A source that was just created has not looked for its tables yet: it counts as one that has some.
+        let unseen = self.look(name, |r| r.runner.is_some() && r.shared.with(|f| f.head.is_none()))?;
+        if mode == DropMode::Restrict && (unseen || !tables.is_empty()) {
+            let fed = if unseen { "its tables".to_string() } else { format!("{} table(s)", tables.len()) };
+            return Err(Error::fix(codes::HAS_TABLES, format!("source `{name}` feeds {fed}"))
                 .hint(format!("DROP SOURCE {name} KEEP DATA leaves them readable; DROP SOURCE {name} CASCADE removes them")));
         }
+        // Refused while nothing is touched yet, when the end could not be made durable (a full disk).
+        self.save(&record).await?;
+        self.stop_runner(&record.name).await;
+        let tables = self.table_records(&record.name).await?;
+        // Taking the applier over makes it finish what is on its way: the last barrier written is then the visible one.
+        drop(self.live.attach(&record.name).await);
         let seq = self.live.visible(&record.name).borrow().as_ref().map_or(0, |v| v.seq);
         let gone = self.running.lock().remove(&record.name);
-        let mut notices = Vec::new();
-        if let Some(Running { source, runner, .. }) = gone {
-            drop(runner);
-            if let Err(error) = source.remove().await {
-                notices.push(format!("the source could not be cleaned: {}", error.message()));
-                notices.extend(error.hint_text().map(|left| format!("left to run there: {left}")));
-            }
+        let (mut notices, mut left) = (Vec::new(), BTreeSet::new());
+        if let Some(Running { source, .. }) = gone
+            && let Err(error) = source.remove().await
+        {
+            left = record.owned.clone(); // still ours, should this name come back
+            notices.push(format!("the source could not be cleaned: {}", error.message()));
+            notices.extend(error.hint_text().map(|left| format!("left to run there: {left}")));
         }
-        let ended = SourceRecord { dropped_at_seq: Some(seq), ..record.clone() };
+        let ended = SourceRecord { dropped_at_seq: Some(seq), owned: left.clone(), ..record.clone() };
         self.save(&ended).await?;
+        self.forget_staging(&tables).await?;
         if mode == DropMode::Cascade {
             self.forget(&record.name, tables).await?;
         }
-        self.dropped.lock().insert(record.name, seq);
+        self.dropped.lock().insert(record.name, (seq, left));
         Ok(notices)
     }
 
@@ -448,6 +481,16 @@ impl SourceControl for Sources {
 }
 
 impl Sources {
+    /// Copies that the drop cut off leave their staging topics behind.
+    async fn forget_staging(&self, tables: &[TableRecord]) -> Result<()> {
+        let prefixes: Vec<_> = tables.iter().map(|t| format!("_mainstem.staging.{}.", t.table)).collect();
+        let topics: BTreeSet<_> = self.log.partitions().into_iter().map(|p| p.at.topic).collect();
+        for topic in topics.into_iter().filter(|t| prefixes.iter().any(|p| t.starts_with(p))) {
+            self.log.delete_topic(&topic).await?;
+        }
+        Ok(())
+    }
+
     async fn forget(&self, name: &SourceName, tables: Vec<TableRecord>) -> Result<()> {
         self.live.forget(name, true).await?;
         let gone: Vec<_> = tables.into_iter().map(|t| TableRecord { state: TableState::Dropped, ..t }).collect();

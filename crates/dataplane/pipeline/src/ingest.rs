@@ -86,7 +86,9 @@ impl Ingest {
             position,
             last_barrier,
             last_full: None,
-            large: None, large_schemas: false })
+            large: None,
+            large_schemas: false,
+        })
     }
 
     pub fn position(&self) -> Option<&Position> {

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use stream::Reader;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// How often the source's catalog is read (decision 17).
 const DISCOVER_INTERVAL: Duration = Duration::from_secs(1);
@@ -50,6 +50,8 @@ pub struct RunnerParts {
     pub ids: Arc<TableIds>,
     pub records: Vec<TableRecord>,
     pub commands: mpsc::Receiver<Command>,
+    /// Set (or its sender dropped): the runner ends as soon as nothing is half done.
+    pub stop: watch::Receiver<bool>,
     pub ingest: IngestStart,
     pub decoder: Decoder,
 }
@@ -64,6 +66,7 @@ pub struct Runner {
     ingest: Ingest,
     decoder: Decoder,
     commands: mpsc::Receiver<Command>,
+    stop: watch::Receiver<bool>,
     copy_events: mpsc::Receiver<CopyEvent>,
     copy_sender: mpsc::Sender<CopyEvent>,
     copies: BTreeMap<UpstreamId, JoinOnDrop<()>>,
@@ -100,6 +103,7 @@ impl Runner {
             ingest: Ingest::new(parts.ingest).await?,
             decoder: parts.decoder,
             commands: parts.commands,
+            stop: parts.stop,
             copy_events,
             copy_sender,
             copies: BTreeMap::new(),
@@ -112,11 +116,12 @@ impl Runner {
         })
     }
 
-    /// Runs until its task is dropped.
+    /// Runs until it is told to stop. Its task must not be dropped before it has ended: an append that became durable would never reach the
+    /// live tables, and the next runner would write the same transaction again.
     pub async fn run(mut self) {
         self.tables.publish(&self.shared, false);
         loop {
-            let Err(error) = self.connected().await;
+            let Err(error) = self.connected().await else { return };
             self.ingest.abandon_large();
             self.stop_copies();
             self.discovery = None;
@@ -125,14 +130,21 @@ impl Runner {
             metrics::RECONNECTS.add(1);
             let source = &self.tables.source;
             tracing::warn!(%source, error = %error.chain(), retry_in_ms = self.backoff.as_millis() as u64, "source stopped");
-            self.env.clock.sleep(self.backoff).await;
+            tokio::select! {
+                () = told(&mut self.stop) => return,
+                () = self.env.clock.sleep(self.backoff) => {}
+            }
             self.backoff = (self.backoff * 2).min(BACKOFF_LAST);
         }
     }
 
-    /// One connection's life. Never ends well: it is stopped from outside or by an error.
-    async fn connected(&mut self) -> Result<std::convert::Infallible> {
-        let prepared = self.source.prepare(self.ingest.position()).await?;
+    /// One connection's life. Ends well only when it was told to stop.
+    async fn connected(&mut self) -> Result<()> {
+        let mut stop = self.stop.clone();
+        let prepared = tokio::select! {
+            () = told(&mut stop) => return Ok(()),
+            prepared = self.source.prepare(self.ingest.position()) => prepared?,
+        };
         if let Some(reason) = &prepared.lost {
             tracing::warn!(source = %self.tables.source, %reason, "the place in the source's log is lost; all tables are copied anew");
             let all: Vec<_> = self.tables.entries.keys().copied().collect();
@@ -146,7 +158,10 @@ impl Runner {
         let start = self.ingest.position().cloned().unwrap_or(prepared.start);
         self.passed = Some(start.clone());
         self.clean_unfinished().await?;
-        let mut reader = Reader::start(self.source.stream(&start).await?);
+        let mut reader = tokio::select! {
+            () = told(&mut stop) => return Ok(()),
+            stream = self.source.stream(&start) => Reader::start(stream?),
+        };
         self.discover_now = true;
         let mut last_discovery = self.env.clock.moment();
         loop {
@@ -158,6 +173,7 @@ impl Runner {
             let due = DISCOVER_INTERVAL.saturating_sub(self.env.clock.moment() - last_discovery);
             let quiet = !self.ingest.in_large_transaction();
             tokio::select! {
+                () = told(&mut stop) => return Ok(()),
                 item = reader.next() => self.take_item(item?, &reader).await?,
                 Some(event) = self.copy_events.recv(), if quiet => self.take_copy_event(event).await?,
                 Some(command) = self.commands.recv() => self.take_command(command).await?,
@@ -186,8 +202,9 @@ impl Runner {
             self.ingest.commit(Piece::default(), passed.clone(), 0, records).await?;
             reader.acknowledge(&passed);
         }
+        // Shown first: who waited may look at once.
+        self.show(changed || !self.waiters.is_empty());
         self.answer_waiters();
-        self.show(changed);
         Ok(())
     }
 
@@ -322,6 +339,13 @@ impl Runner {
     async fn take_schema(&mut self, schema: Arc<TableSchema>) -> Result<()> {
         let upstream = schema.upstream;
         let Some(entry) = self.tables.entries.get_mut(&upstream) else { return Ok(()) };
+        if entry.record.schema.name != schema.name {
+            // Another name is another table here; the catalog poll finds the rest (its parent, whether it is still wanted).
+            self.forget_table(upstream).await?;
+            self.add_table(&FoundTable { schema, rows_estimated: None, parent: None, excluded: None }).await?;
+            self.discover_now = true;
+            return Ok(());
+        }
         match (entry.change_to(&schema), &entry.phase) {
             (Change::None, _) => {}
             (Change::InPlace, Phase::Live) => {
@@ -355,6 +379,11 @@ impl Runner {
         });
         self.tables.touch(upstream);
     }
+}
+
+/// Returns when the runner is told to stop, or nobody is left to tell it.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await; // an error is a sender that is gone
 }
 
 /// Waits for a discovery that runs.

@@ -31,7 +31,7 @@ impl SecretKey {
         Ok(Self(ChaCha20Poly1305::new(Key::from_slice(&key))))
     }
 
-    /// Reads the key file, or makes it (mode 0600 is the caller's directory's: the data directory is 0700).
+    /// Reads the key file, or makes it, readable for its owner alone.
     pub fn from_file(env: &Env, path: &Path) -> Result<Self> {
         let wrap =
             |e: std::io::Error| Error::fix(codes::SECRET_KEY, format!("cannot use the key file {}", path.display())).caused_by(e);
@@ -39,6 +39,7 @@ impl SecretKey {
             let key: [u8; 32] = env.random();
             let hex: String = key.iter().map(|b| format!("{b:02x}")).collect();
             env.disk.replace(path, hex.as_bytes()).map_err(wrap)?;
+            env.disk.make_private(path).map_err(wrap)?;
         }
         let bytes = env.disk.read(path).map_err(wrap)?;
         Self::from_hex(&String::from_utf8_lossy(&bytes))
@@ -102,6 +103,17 @@ mod tests {
         check("postgres://h/db?password=x&sslmode=require", "postgres://h/db?sslmode=require");
         check("postgres://h/db?password=x", "postgres://h/db");
         check("nonsense:secret", "***");
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods)] // looks at the file as another program would
+    fn the_key_file_is_its_owners_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret.key");
+        SecretKey::from_file(&Env::real(), &path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o077, 0);
+        SecretKey::from_file(&Env::real(), &path).unwrap();
     }
 
     #[test]

@@ -29,3 +29,5 @@ pub const GROUPING: Code = Code::new("SQL-024", "42803");
 pub const INTERNAL: Code = Code::new("SQL-025", "XX000");
 pub const STORAGE: Code = Code::new("SQL-026", "58030");
 pub const NOT_ALLOWED: Code = Code::new("SQL-027", "42501");
+pub const UNKNOWN_SAVEPOINT: Code = Code::new("SQL-028", "3B001");
+pub const NO_TRANSACTION: Code = Code::new("SQL-029", "25P01");

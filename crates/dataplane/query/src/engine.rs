@@ -13,6 +13,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use mainstem_env::{DiskStore, Env};
 use mainstem_types::sources::SourceControl;
@@ -39,6 +40,8 @@ pub struct QueryEngine {
     pub(crate) settings: QuerySettings,
     pub(crate) facts: Arc<dyn SystemFacts>,
     pub(crate) base: SessionState,
+    /// What expressions mean, first word first.
+    pub(crate) planners: Vec<Arc<dyn ExprPlanner>>,
     pub(crate) rewriter: Rewriter,
     pub(crate) library: Library,
     /// Open sessions by a number of our own: the door's number may be taken twice by different doors.
@@ -69,7 +72,10 @@ impl QueryEngine {
         let world = world(&env, &settings)?;
         let base = base_state(&settings, world).map_err(engine_error)?;
         let library = Library::new().map_err(engine_error)?;
+        let mut planners = vec![functions::operators()];
+        planners.extend(base.expr_planners().iter().cloned());
         Ok(Arc::new_cyclic(|me| Self {
+            planners,
             env,
             snapshots,
             control,

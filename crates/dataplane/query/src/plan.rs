@@ -174,6 +174,11 @@ impl Scope {
     /// Decision 34: what is being copied fails with its progress, what has failed is readable with a notice.
     fn check_readable(&self, view: &TableView) -> Result<()> {
         let name = &view.record.name;
+        if !view.readable && view.record.state == TableState::Failed {
+            let cause = view.record.error.as_deref().unwrap_or("see mainstem.source_tables");
+            return Err(Error::fix(codes::NOT_READABLE_YET, format!("{name} failed before it was whole: {cause}"))
+                .hint(format!("mend the cause, then RESYNC SOURCE {} TABLE {}", view.record.source, view.record.schema.name)));
+        }
         if !view.readable {
             let progress = self.engine.control.tables().into_iter().find(|t| {
                 t.source == view.record.source && view.record.schema.name == TableName::new(&t.schema_name, &t.table_name)
@@ -257,7 +262,7 @@ impl ContextProvider for Names<'_> {
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
-        self.scope.state.expr_planners()
+        &self.scope.engine.planners
     }
 
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub struct QuerySettings {
     /// Memory that all running queries share; beyond it sorts, joins and aggregates spill to `spill_dir`, and what cannot spill fails.
     pub memory_bytes_max: usize,
-    /// Where queries spill; the server sets it into the data directory when it is empty.
+    /// Where queries spill. Emptied at start: give a directory that has nothing else in it. The server sees to that.
     pub spill_dir: PathBuf,
     /// Bytes on disk that all running queries may spill together.
     pub spill_bytes_max: u64,

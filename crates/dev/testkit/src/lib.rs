@@ -1,4 +1,4 @@
-//! Fixtures: a throw-away Postgres, the Sakila shop, workloads, comparisons, conformance suites.
+//! Fixtures: a throw-away Postgres, the Sakila shop, random workloads, comparisons, a disk that crashes.
 //!
 //! Test tools work on the real machine (processes, sleeps, temporary files), so the bans of `clippy.toml` do not hold here.
 #![allow(clippy::disallowed_methods)]
@@ -12,6 +12,7 @@ pub mod postgres;
 pub mod process;
 pub mod sakila;
 pub mod shop;
+pub mod source_suite;
 
 pub use mainstem::{Mainstem, MainstemOptions};
 pub use postgres::{Auth, Postgres, PostgresOptions, StopMode};

@@ -293,7 +293,8 @@ pub fn explain(error: tokio_postgres::Error) -> crate::Failure {
     match error.as_db_error() {
         Some(db) => {
             let hint = db.hint().map(|h| format!("; hint: {h}")).unwrap_or_default();
-            format!("{} ({}){hint}", db.message(), db.code().code()).into()
+            let detail = db.detail().map(|d| format!("; {d}")).unwrap_or_default();
+            format!("{} ({}){detail}{hint}", db.message(), db.code().code()).into()
         }
         None => error.into(),
     }

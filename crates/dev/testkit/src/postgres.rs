@@ -168,7 +168,9 @@ impl Postgres {
 
     /// A program of this server's version (`psql`, `pgbench`, `pg_recvlogical`, ...) with its connection in the environment.
     pub fn tool(&self, name: &str, database: &str) -> Command {
-        let mut command = Command::new(self.binaries.join(name));
+        let own = self.binaries.join(name);
+        // Some distributions of the server come without its clients: any version's will do.
+        let mut command = if own.exists() { Command::new(own) } else { Command::new(name) };
         command
             .env("PGHOST", &self.directory)
             .env("PGPORT", self.port.to_string())
@@ -361,8 +363,12 @@ pub async fn connect(config: &tokio_postgres::Config) -> Result<tokio_postgres::
     Ok(client)
 }
 
-/// The newest installed server's programs: Debian's place first, then PATH.
+/// The programs of the server in `MAINSTEM_TEST_POSTGRES` (a `bin` directory), else of the newest one installed: Debian's place
+/// first, then PATH.
 fn binaries() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("MAINSTEM_TEST_POSTGRES") {
+        return Ok(PathBuf::from(path));
+    }
     let mut found: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()

@@ -86,6 +86,7 @@ impl Session<'_> {
     }
 
     async fn parse(&mut self, name: String, sql: String, declared: Vec<u32>) -> Result<(), Stop> {
+        self.connection.reply.about(&sql);
         if name.is_empty() {
             self.statements.remove("");
         } else if self.statements.contains_key(&name) {

@@ -9,6 +9,7 @@ use mainstem_types::{Error, Result};
 pub(crate) struct Reply {
     bytes: Vec<u8>,
     whole: usize,
+    hides_position: bool,
 }
 
 pub(crate) fn put_string(out: &mut Vec<u8>, text: &str) {
@@ -17,6 +18,12 @@ pub(crate) fn put_string(out: &mut Vec<u8>, text: &str) {
 }
 
 impl Reply {
+    /// Notes what the coming errors are about. A client prints the line that a position points into: where that line has a URL with a
+    /// password, the error goes without a position.
+    pub fn about(&mut self, sql: &str) {
+        self.hides_position = sql.split("://").skip(1).any(|rest| rest.contains('@'));
+    }
+
     pub fn len(&self) -> usize {
         self.whole
     }
@@ -105,6 +112,7 @@ impl Reply {
     pub fn error(&mut self, error: &Error, severity: &str) {
         crate::metrics::ERRORS.add(1);
         let code = error.code();
+        let position = error.position().filter(|_| !self.hides_position);
         self.message(b'E', |out| {
             let mut field = |tag: u8, value: &str| {
                 out.push(tag);
@@ -118,7 +126,7 @@ impl Reply {
             if let Some(hint) = error.hint_text() {
                 field(b'H', hint);
             }
-            if let Some(position) = error.position() {
+            if let Some(position) = position {
                 field(b'P', &position.to_string());
             }
             field(b'R', code.id);

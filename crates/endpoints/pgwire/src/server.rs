@@ -12,7 +12,7 @@ use mainstem_types::{Error, Result};
 use parking_lot::Mutex;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -92,8 +92,8 @@ impl Shared {
         loop {
             sessions.last = if sessions.last == i32::MAX { 1 } else { sessions.last + 1 };
             let number = sessions.last;
-            if !sessions.by_number.contains_key(&number) {
-                sessions.by_number.insert(number, Entry { secret: secret.clone(), session: None });
+            if let hash_map::Entry::Vacant(free) = sessions.by_number.entry(number) {
+                free.insert(Entry { secret: secret.clone(), session: None });
                 return (number, secret);
             }
         }

@@ -210,6 +210,7 @@ impl Session<'_> {
     async fn query(&mut self, sql: &str) -> Result<(), Stop> {
         self.statements.remove("");
         self.portals.remove("");
+        self.connection.reply.about(sql);
         match self.statements_of(sql).await {
             Err(Stop::Error(error)) => self.fail(&error),
             done => done?,

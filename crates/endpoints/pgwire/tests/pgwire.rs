@@ -1,6 +1,7 @@
 //! The Postgres door against real clients (psql, tokio-postgres, psycopg) and against bytes no client sends. Behind it stands a
 //! small service of this test's own with fixed answers.
 #![allow(clippy::disallowed_methods)] // drives the outside world
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are tests
 
 mod service;
 

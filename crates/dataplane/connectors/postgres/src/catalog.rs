@@ -1,7 +1,8 @@
 //! Relations as `pg_catalog` shows them now, and the type of ours for each column (`docs/rfcs/0005-types.md`). Read in one snapshot,
 //! so that columns, indexes and tables agree.
 
-use crate::wire::{Row, Session, protocol};
+use crate::metrics;
+use crate::wire::{Row, Session, protocol, quote_text};
 use mainstem_types::{Column, ColumnId, ColumnType, Identity, Result, TableName, TableSchema, UpstreamId};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -19,7 +20,6 @@ pub struct Relation {
     pub replica_identity: u8,
     pub filenode: u32,
     pub rows_estimated: Option<i64>,
-    pub bytes: i64,
     pub parent: Option<u32>,
     pub row_security: bool,
     pub columns: Vec<CatalogColumn>,
@@ -34,6 +34,8 @@ pub struct CatalogColumn {
     /// As the log names it: a domain's own oid.
     pub type_oid: u32,
     pub type_modifier: i32,
+    /// The transaction that last changed its row in `pg_attribute`.
+    pub changed_by: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -45,14 +47,14 @@ struct Index {
 }
 
 const RELATIONS: &str = "SELECT 'r', c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident, \
-    coalesce(pg_relation_filenode(c.oid), 0), c.reltuples::bigint, c.relpages::bigint * 8192, i.inhparent, c.relrowsecurity \
+    coalesce(pg_relation_filenode(c.oid), 0), c.reltuples::bigint, i.inhparent, c.relrowsecurity \
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
     LEFT JOIN pg_inherits i ON i.inhrelid = c.oid AND i.inhseqno = 1 \
     WHERE c.relkind IN ('r','p','v','m','f') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'";
 
 const COLUMNS: &str = "SELECT 'c', a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull, a.attgenerated <> '', \
     CASE WHEN a.atthasmissing THEN (a.attmissingval::text::text[])[1] END, t.typname, tn.nspname, t.typtype, \
-    e.typname, en.nspname \
+    e.typname, en.nspname, a.xmin \
     FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
     JOIN pg_type t ON t.oid = a.atttypid JOIN pg_namespace tn ON tn.oid = t.typnamespace \
     LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A' LEFT JOIN pg_namespace en ON en.oid = e.typnamespace \
@@ -69,6 +71,36 @@ const DOMAINS: &str = "SELECT 'd', t.oid, t.typbasetype, t.typtypmod, b.typname,
     LEFT JOIN pg_type e ON e.oid = b.typelem AND b.typcategory = 'A' LEFT JOIN pg_namespace en ON en.oid = e.typnamespace \
     WHERE t.typtype = 'd'";
 
+/// A text that is another one when anything changed that `read` shows (statistics apart) or that is in these publications: the
+/// transactions that wrote those catalog rows, hashed by the server. Temporary tables, which come and go all the time, do not count.
+pub async fn fingerprint(session: &mut Session, publications: &[String]) -> Result<String> {
+    let names: Vec<String> = publications.iter().map(|p| quote_text(p)).collect();
+    let names = names.join(", ");
+    let hash = |row: &str, seed: &str| format!("coalesce(bit_xor(hashtextextended({row}.xmin::text, {seed})), 0), count(*)");
+    let sql = format!(
+        "WITH c AS MATERIALIZED (SELECT oid, xmin FROM pg_class WHERE oid >= 16384 AND relkind IN ('r','p','v','m','f') \
+         AND relpersistence <> 't') SELECT concat_ws(' ', \
+         (SELECT concat_ws(' ', {}) FROM c), \
+         (SELECT concat_ws(' ', {}) FROM pg_attribute a JOIN c ON c.oid = a.attrelid WHERE a.attnum > 0), \
+         (SELECT concat_ws(' ', {}) FROM pg_index i JOIN c ON c.oid = i.indrelid), \
+         (SELECT concat_ws(' ', {}) FROM pg_type t WHERE t.oid >= 16384 AND t.typtype IN ('b','d','e') AND t.typcategory <> 'A'), \
+         (SELECT concat_ws(' ', {}) FROM pg_namespace n WHERE n.nspname !~ '^pg_'), \
+         (SELECT concat_ws(' ', {}) FROM pg_inherits h), \
+         (SELECT concat_ws(' ', {}) FROM pg_publication p WHERE p.pubname IN ({names})), \
+         (SELECT concat_ws(' ', {}) FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname IN ({names})))",
+        hash("c", "c.oid::bigint"),
+        hash("a", "a.attrelid::bigint * 2048 + a.attnum"),
+        hash("i", "i.indexrelid::bigint"),
+        hash("t", "t.oid::bigint"),
+        hash("n", "n.oid::bigint"),
+        hash("h", "h.inhrelid::bigint"),
+        hash("p", "p.oid::bigint"),
+        hash("r", "r.oid::bigint"),
+    );
+    let row = session.query_one(&sql).await?;
+    Ok(Cells(&row).text(0)?.to_string())
+}
+
 /// All relations outside system schemas, by oid; or one of them.
 pub async fn read(session: &mut Session, only: Option<u32>) -> Result<BTreeMap<u32, Relation>> {
     let and = |column: &str| only.map_or(String::new(), |oid| format!(" AND {column} = {oid}"));
@@ -80,6 +112,9 @@ pub async fn read(session: &mut Session, only: Option<u32>) -> Result<BTreeMap<u
         and("i.indrelid")
     );
     let rows = session.query(&sql).await?;
+    if only.is_none() {
+        metrics::CATALOG_READS.add(1);
+    }
     let mut domains = HashMap::new();
     let mut relations = BTreeMap::new();
     for row in rows {
@@ -223,9 +258,8 @@ impl Relation {
             replica_identity: cells.byte(6)?,
             filenode: cells.number(7)?,
             rows_estimated: (rows >= 0).then_some(rows),
-            bytes: cells.number(9)?,
-            parent: cells.get(10).and_then(|p| p.parse().ok()),
-            row_security: cells.flag(11),
+            parent: cells.get(9).and_then(|p| p.parse().ok()),
+            row_security: cells.flag(10),
             columns: Vec::new(),
             generated: Vec::new(),
             indexes: Vec::new(),
@@ -264,6 +298,7 @@ impl Relation {
             },
             type_oid,
             type_modifier,
+            changed_by: cells.number(14)?,
         });
         Ok(())
     }
@@ -322,6 +357,7 @@ impl Relation {
             (b'p', _) => Some("a partitioned table: its partitions are captured, and it is a view over them"),
             (_, b'u') => Some("unlogged: the log has no changes of it"),
             (_, b't') => Some("temporary"),
+            _ if self.columns.is_empty() => Some("it has no column that the log carries"),
             _ => None,
         }
     }

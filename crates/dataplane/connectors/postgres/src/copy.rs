@@ -6,6 +6,7 @@ use crate::codes;
 use crate::metrics;
 use crate::position::parse_lsn;
 use crate::rows::{Event, TableRows};
+use crate::settings::Settings;
 use crate::source::Inner;
 use crate::wire::{Session, protocol, quote_name, quote_text};
 use async_trait::async_trait;
@@ -21,10 +22,6 @@ use tokio::sync::mpsc;
 
 /// Rows of one batch.
 const BATCH_ROWS_MAX: usize = 64 << 10;
-/// Tables below this are read in one piece.
-const SPLIT_BYTES_MIN: i64 = 64 << 20;
-/// Pages of one piece of a large table: 64 MiB.
-const RANGE_PAGES: i64 = 8192;
 /// Batches that wait to be taken, over all sessions of a copy.
 const BATCHES_WAITING: usize = 2;
 /// Attempts to get a lock that somebody else waits for or holds.
@@ -89,11 +86,12 @@ fn gone(table: UpstreamId) -> Error {
 /// Returns once every transaction of this database that had an id at the call has ended: changes that it made before the table was
 /// published are not in the stream, so the snapshot must see them.
 async fn wait_for_older_transactions(inner: &Inner) -> Result<()> {
-    let running = "SELECT x FROM pg_snapshot_xip(pg_current_snapshot()) x WHERE NOT EXISTS (SELECT 1 FROM pg_locks l \
+    let here = "SELECT x FROM pg_snapshot_xip(pg_current_snapshot()) x WHERE NOT EXISTS (SELECT 1 FROM pg_locks l \
         JOIN pg_stat_activity a ON a.pid = l.pid JOIN pg_database d ON d.oid = a.datid \
         WHERE l.locktype = 'transactionid' AND l.granted AND l.transactionid::text = (x::text::numeric % 4294967296)::text \
-        AND d.datname <> current_database())";
-    let rows = inner.query(running).await?;
+        AND d.datname <> current_database()) AND NOT EXISTS (SELECT 1 FROM pg_prepared_xacts p \
+        WHERE p.transaction::text = (x::text::numeric % 4294967296)::text AND p.database <> current_database())";
+    let rows = inner.query(here).await?;
     let mut waiting: Vec<String> = rows.into_iter().filter_map(|mut r| r.pop().flatten()).collect();
     let (mut pause, mut told) = (Duration::from_millis(5), Duration::ZERO);
     let mut waited = Duration::ZERO;
@@ -101,8 +99,7 @@ async fn wait_for_older_transactions(inner: &Inner) -> Result<()> {
         inner.env.clock.sleep(pause).await;
         waited += pause;
         pause = (pause * 2).min(Duration::from_millis(250));
-        let still = inner.query("SELECT pg_snapshot_xip(pg_current_snapshot())").await?;
-        let still: BTreeSet<String> = still.into_iter().filter_map(|mut r| r.pop().flatten()).collect();
+        let still: BTreeSet<String> = running(inner).await?.into_iter().collect();
         waiting.retain(|x| still.contains(x));
         if waited > told + Duration::from_secs(5) && !waiting.is_empty() {
             told = waited;
@@ -112,7 +109,13 @@ async fn wait_for_older_transactions(inner: &Inner) -> Result<()> {
     Ok(())
 }
 
-async fn tell_blockers(inner: &Inner, waiting: &[String]) -> Result<()> {
+/// Full ids of the transactions that run now, in any database.
+pub async fn running(inner: &Inner) -> Result<Vec<String>> {
+    let rows = inner.query("SELECT pg_snapshot_xip(pg_current_snapshot())").await?;
+    Ok(rows.into_iter().filter_map(|mut r| r.pop().flatten()).collect())
+}
+
+pub async fn tell_blockers(inner: &Inner, waiting: &[String]) -> Result<()> {
     let list = waiting.join(", ");
     let sql = format!(
         "SELECT coalesce(a.pid::text, 'prepared ' || p.gid), coalesce(age(clock_timestamp(), a.xact_start), \
@@ -125,7 +128,7 @@ async fn tell_blockers(inner: &Inner, waiting: &[String]) -> Result<()> {
         tracing::warn!(
             pid = who.unwrap_or_default(),
             age = age.unwrap_or_default(),
-            "a copy waits for an older transaction to end"
+            "an older transaction holds up a slot or a copy"
         );
     }
     Ok(())
@@ -146,7 +149,8 @@ async fn attempt(inner: &Arc<Inner>, oid: u32) -> Result<Box<dyn TableCopy>> {
     let mut session = inner.settings.target.connect(&inner.env, false).await?;
     let snapshot = take_snapshot(&mut session).await?;
     let name = format!("{}.{}", quote_name(&before.name.schema), quote_name(&before.name.name));
-    session.query(&format!("SET LOCAL lock_timeout = '1s'; LOCK TABLE ONLY {name} IN ACCESS SHARE MODE")).await?;
+    let lock = format!("SET LOCAL lock_timeout = '1s'; LOCK TABLE ONLY {name} IN ACCESS SHARE MODE");
+    session.query(&lock).await?;
     // With the lock nothing can rewrite or alter it any more; had that happened before, the snapshot would read it as empty
     // or in its old shape (decision 13).
     let now = inner.relation(oid).await?.ok_or_else(|| gone(UpstreamId(u64::from(oid))))?;
@@ -154,14 +158,17 @@ async fn attempt(inner: &Arc<Inner>, oid: u32) -> Result<Box<dyn TableCopy>> {
         return Err(Error::retry(codes::COPY_VOID, format!("{} changed while its copy began", before.name)));
     }
     let schema = inner.registry.intern(&now);
-    let ranges = ranges(&mut session, &now, &name, inner.settings.copy_connections).await?;
+    inner.registry.copied(&now);
+    let ranges = ranges(&mut session, &now, &name, &inner.settings).await?;
     let upto = inner.place(snapshot.lsn).await?.position();
     let (sender, batches) = mpsc::channel(BATCHES_WAITING);
     let count = ranges.len().min(inner.settings.copy_connections).max(1);
     let mut sessions = vec![session];
     while sessions.len() < count {
         let mut other = inner.settings.target.connect(&inner.env, false).await?;
-        other.query(&format!("{BEGIN}; SET TRANSACTION SNAPSHOT {}", quote_text(&snapshot.exported))).await?;
+        // Each has the lock from here on: the first may end before another begins its last piece, and a TRUNCATE in between would
+        // empty what that reads.
+        other.query(&format!("{BEGIN}; SET TRANSACTION SNAPSHOT {}; {lock}", quote_text(&snapshot.exported))).await?;
         sessions.push(other);
     }
     let left = Arc::new(AtomicUsize::new(ranges.len()));
@@ -199,20 +206,21 @@ fn parse_seen(text: &str) -> Option<Seen> {
 
 /// The COPY statements that together read the table once. Heap pages are read by ranges of ctid, which the shared snapshot makes
 /// right although rows move.
-async fn ranges(session: &mut Session, table: &Relation, name: &str, connections: usize) -> Result<Vec<String>> {
+async fn ranges(session: &mut Session, table: &Relation, name: &str, settings: &Settings) -> Result<Vec<String>> {
     let columns = table.columns.iter().map(|c| quote_name(&c.column.name)).collect::<Vec<_>>().join(", ");
     let size = session.query_one(&format!("SELECT pg_relation_size({}), current_setting('block_size')", table.oid)).await?;
     let (bytes, page): (i64, i64) = (Cells(&size).number(0)?, Cells(&size).number(1)?);
     if columns.is_empty() {
         return Ok(vec![format!("COPY (SELECT FROM ONLY {name}) TO STDOUT")]);
     }
-    if bytes < SPLIT_BYTES_MIN || connections < 2 {
+    if bytes < settings.copy_piece_bytes || settings.copy_connections < 2 {
         return Ok(vec![format!("COPY {name} ({columns}) TO STDOUT")]);
     }
     let pages = bytes / page.max(1);
-    let starts = (0..pages.max(1)).step_by(RANGE_PAGES as usize);
+    let step = (settings.copy_piece_bytes / page.max(1)).max(1);
+    let starts = (0..pages.max(1)).step_by(step as usize);
     let piece = |start: i64| {
-        let end = if start + RANGE_PAGES >= pages { String::new() } else { format!(" AND ctid < '({},0)'", start + RANGE_PAGES) };
+        let end = if start + step >= pages { String::new() } else { format!(" AND ctid < '({},0)'", start + step) };
         format!("COPY (SELECT {columns} FROM ONLY {name} WHERE ctid >= '({start},0)'{end}) TO STDOUT")
     };
     Ok(starts.map(piece).collect())
@@ -244,6 +252,7 @@ impl Reader {
 
     async fn read(&mut self, sql: &str) -> Result<()> {
         self.session.copy_out(sql).await?;
+        metrics::COPY_PIECES.add(1);
         let mut rows = TableRows::new(self.schema.clone());
         let (mut bytes, mut scratch) = (0, Vec::new());
         while let Some(range) = self.session.copy_next().await? {

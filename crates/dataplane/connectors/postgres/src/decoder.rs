@@ -17,7 +17,7 @@ use std::sync::Arc;
 enum Known {
     Schema(Arc<TableSchema>, pgoutput::Relation),
     /// Its rows cannot be understood until the next Relation message.
-    Unreadable(pgoutput::Relation),
+    Unreadable,
 }
 
 /// A transaction of which Begin was read and Commit was not.
@@ -180,8 +180,9 @@ impl Decoder {
         match message {
             Message::Relation(relation) => {
                 let same = match self.known.get(&relation.oid) {
-                    Some(Known::Schema(_, known) | Known::Unreadable(known)) => *known == relation,
-                    None => false,
+                    Some(Known::Schema(_, known)) => *known == relation,
+                    // After a change behind the log's back the same words may be clear again.
+                    Some(Known::Unreadable) | None => false,
                 };
                 if !same {
                     self.question = Some(relation);
@@ -221,7 +222,7 @@ impl Decoder {
         }
         let schema = match self.known.get(&oid) {
             Some(Known::Schema(schema, _)) => schema,
-            Some(Known::Unreadable(_)) => return Ok(()),
+            Some(Known::Unreadable) => return Ok(()),
             None => return Err(protocol("a row of a table that was not announced")),
         };
         if self.registry.is_stopped(oid) {
@@ -246,7 +247,8 @@ impl Decoder {
     pub fn answer(&mut self, found: Option<&catalog::Relation>) -> Result<()> {
         let Some(said) = self.question.take() else { return Ok(()) };
         let oid = said.oid;
-        match self.registry.resolve(&said, found) {
+        let tx = self.open.as_ref().map_or(self.near_xid, |open| open.tx.id);
+        match self.registry.resolve(&said, found, tx) {
             Match::Schema(schema) => {
                 let before = self.known.insert(oid, Known::Schema(schema.clone(), said));
                 if matches!(&before, Some(Known::Schema(old, _)) if Arc::ptr_eq(old, &schema)) {
@@ -256,7 +258,7 @@ impl Decoder {
                 self.items.push_back(StreamItem::Schema(schema));
             }
             Match::Stale { new, reason } => {
-                self.known.insert(oid, Known::Unreadable(said));
+                self.known.insert(oid, Known::Unreadable);
                 self.gathered.forget(oid);
                 if new && found.is_some() {
                     self.registry.stop(oid);
@@ -265,6 +267,23 @@ impl Decoder {
             }
         }
         Ok(())
+    }
+
+    /// What was handed out of a table may be wrong: its rows stop, and those after its next copy have the columns it has now.
+    pub fn stale(&mut self, oid: u32, reason: String) {
+        let upstream = UpstreamId(u64::from(oid));
+        self.gathered.forget(oid);
+        self.registry.stop(oid);
+        self.items.push_back(StreamItem::TableStale { upstream, reason });
+        let Some(Known::Schema(_, said)) = self.known.remove(&oid) else { return };
+        let known = match self.registry.newest(&said) {
+            Some(schema) => {
+                self.items.push_back(StreamItem::Schema(schema.clone()));
+                Known::Schema(schema, said)
+            }
+            None => Known::Unreadable,
+        };
+        self.known.insert(oid, known);
     }
 
     /// Rows that came before a schema leave before it.
@@ -283,8 +302,8 @@ impl Decoder {
     pub fn is_news(&self, bytes: &[u8]) -> bool {
         match pgoutput::parse(bytes, false) {
             Ok((_, Message::Relation(said))) => match self.known.get(&said.oid) {
-                Some(Known::Schema(_, known) | Known::Unreadable(known)) => *known != said,
-                None => true,
+                Some(Known::Schema(_, known)) => *known != said,
+                Some(Known::Unreadable) | None => true,
             },
             _ => true,
         }

@@ -9,6 +9,8 @@ pub mod codes;
 mod copy;
 mod decoder;
 mod feedback;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod metrics;
 mod pgoutput;
 mod position;

@@ -20,6 +20,7 @@ pub async fn run(inner: &Inner) -> Result<Vec<Finding>> {
     check.role().await?;
     check.slots(&settings).await?;
     check.transactions().await?;
+    check.timeouts().await?;
     let relations = inner.relations(None).await?;
     check.tables(&relations).await?;
     check.publications(&relations).await?;
@@ -185,12 +186,55 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Limits set on role or database: our sessions lift them, which a reader of the server's activity may wonder about.
+    async fn timeouts(&mut self) -> Result<()> {
+        let sql = "SELECT DISTINCT item FROM pg_db_role_setting s JOIN pg_roles r ON r.rolname = current_user, unnest(s.setconfig) item \
+            WHERE s.setrole IN (0, r.oid) AND s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())) \
+            AND item ~ '^(statement|lock|transaction|idle_session|idle_in_transaction_session)_timeout=' \
+            AND item !~ '=0$' ORDER BY item";
+        let rows = self.inner.query(sql).await?;
+        let limits: Vec<String> = rows.into_iter().filter_map(|mut row| row.pop().flatten()).collect();
+        if !limits.is_empty() {
+            let message =
+                format!("role or database has {}: our own sessions switch it off, for a copy may take longer", limits.join(", "));
+            self.add(Severity::Note, codes::CAUTION, message, None);
+        }
+        Ok(())
+    }
+
+    /// Log and tables hold a copied row twice for a while (decision 8).
+    fn disk(&mut self, count: usize, bytes: i64) {
+        let message =
+            format!("{count} tables, {} MiB, will be copied; log and tables here hold a row twice for a while", bytes >> 20);
+        self.add(Severity::Note, codes::CAUTION, message, None);
+        let Some(directory) = &self.inner.settings.spool else { return };
+        let disk = &self.inner.env.disk;
+        let there = directory.ancestors().find(|d| disk.exists(d));
+        // A file system that does not say how full it is has no finding.
+        let Some(free) = there.and_then(|d| disk.free_bytes(d).ok()) else { return };
+        let need = u64::try_from(bytes).unwrap_or(0).saturating_mul(2);
+        if free < need {
+            let message = format!(
+                "the copies may take up to {} MiB here, and {} MiB are free in the data directory's file system",
+                need >> 20,
+                free >> 20
+            );
+            self.add(Severity::Warning, codes::CAUTION, message, Some("free space, or take tables out with `tables`".into()));
+        }
+    }
+
     async fn tables(&mut self, relations: &BTreeMap<u32, Relation>) -> Result<()> {
         let wanted: Vec<&Relation> = relations.values().filter(|r| self.inner.settings.tables.matches(&r.name)).collect();
         let captured: Vec<&Relation> = wanted.iter().copied().filter(|r| r.excluded().is_none()).collect();
+        let idle = self.inner.settings.tables.without_match(relations.values().map(|r| &r.name));
+        let database = &self.inner.settings.target.database;
+        let mend = "tables = 'public.*' -- case counts; `*` stands for anything";
         if captured.is_empty() {
-            let message = format!("`tables` matches no table of database {}", self.inner.settings.target.database);
-            self.fatal(codes::NO_MATCH, message, "tables = 'public.*' -- case counts; `*` stands for anything".into());
+            let message = format!("`tables` matches no table of database {database} ({})", idle.join(", "));
+            self.fatal(codes::NO_MATCH, message, mend.into());
+        } else if !idle.is_empty() {
+            let message = format!("{} in `tables` matches no table of database {database} yet", idle.join(", "));
+            self.add(Severity::Warning, codes::NO_MATCH, message, Some(mend.into()));
         }
         for relation in &wanted {
             if let Some(reason) = relation.excluded().filter(|_| relation.kind != b'p') {
@@ -201,26 +245,28 @@ impl Check<'_> {
         for relation in &captured {
             self.table(relation, owned.get(&relation.oid).copied().unwrap_or_default());
         }
-        let bytes: i64 = captured.iter().map(|r| r.bytes).sum();
-        let message = format!(
-            "{} tables, about {} MiB, will be copied; log and tables here hold a row twice for a while",
-            captured.len(),
-            bytes >> 20
-        );
-        self.add(Severity::Note, codes::CAUTION, message, None);
+        let bytes = captured.iter().filter_map(|r| owned.get(&r.oid)).map(|r| r.bytes).sum();
+        self.disk(captured.len(), bytes);
         Ok(())
     }
 
-    /// Per relation: (may read, owns, policies would filter for us).
+    /// What we may do with each relation, and its size.
     async fn rights(&self) -> Result<BTreeMap<u32, Rights>> {
         let sql = "SELECT c.oid, has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(c.relnamespace, 'USAGE'), \
-            pg_has_role(c.relowner, 'USAGE'), c.relrowsecurity AND row_security_active(c.oid), pg_get_userbyid(c.relowner) \
+            pg_has_role(c.relowner, 'USAGE'), c.relrowsecurity AND row_security_active(c.oid), pg_table_size(c.oid) \
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
             WHERE c.relkind = 'r' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'";
         let mut rights = BTreeMap::new();
         for row in self.inner.query(sql).await? {
             let cells = Cells(&row);
-            rights.insert(cells.number(0)?, Rights { read: cells.flag(1), own: cells.flag(2), filtered: cells.flag(3) });
+            let oid = cells.number(0)?;
+            let right = Rights {
+                read: cells.flag(1),
+                own: cells.flag(2),
+                filtered: cells.flag(3),
+                bytes: cells.get(4).and_then(|b| b.parse().ok()).unwrap_or(0),
+            };
+            rights.insert(oid, right);
         }
         Ok(rights)
     }
@@ -285,10 +331,28 @@ impl Check<'_> {
                 self.fatal(codes::NOT_OURS, format!("publication {publication} does not exist"), fix);
             } else if !settings.publications_given && exists && !settings.owns("publication", publication) {
                 let message = format!("publication {publication} exists and was not made by this data directory");
-                let fix =
-                    format!("DROP PUBLICATION {}; -- or name it with publication = '{publication}'", quote_name(publication));
-                self.add(Severity::Warning, codes::NOT_OURS, message, Some(fix));
+                let fix = format!(
+                    "choose another source name; or, when nothing uses it, DROP PUBLICATION {}; -- or name it with publication = '{publication}'",
+                    quote_name(publication)
+                );
+                self.fatal(codes::NOT_OURS, message, fix);
             }
+        }
+        self.slot().await
+    }
+
+    /// A slot of our name that somebody else made is somebody else's place in the log.
+    async fn slot(&mut self) -> Result<()> {
+        let settings = &self.inner.settings;
+        let slot = &settings.slot;
+        if settings.slot_given || settings.owns("slot", slot) {
+            return Ok(());
+        }
+        let sql = format!("SELECT 1 FROM pg_replication_slots WHERE slot_name = {}", quote_text(slot));
+        if !self.inner.query(&sql).await?.is_empty() {
+            let message = format!("replication slot {slot} exists and was not made by this data directory");
+            let fix = format!("choose another source name; or, when nothing uses it, SELECT pg_drop_replication_slot('{slot}')");
+            self.fatal(codes::NOT_OURS, message, fix);
         }
         Ok(())
     }
@@ -299,6 +363,8 @@ struct Rights {
     read: bool,
     own: bool,
     filtered: bool,
+    /// With TOAST, without indexes.
+    bytes: i64,
 }
 
 fn quoted(name: &TableName) -> String {

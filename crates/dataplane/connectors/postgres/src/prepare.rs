@@ -3,23 +3,34 @@
 
 use crate::catalog::{Cells, Relation};
 use crate::codes;
+use crate::copy;
 use crate::position::{Place, lsn_text, parse_lsn};
 use crate::source::Inner;
 use crate::wire::{quote_name, quote_text};
 use mainstem_connector::Prepared;
 use mainstem_types::{Error, Identity, Position, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// While a slot cannot be made yet, the transactions it waits for are told about this often.
+const TELL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What `align_publications` found.
 #[derive(Default)]
 pub struct Captured {
     /// Tables that are wanted and not captured, with the reason.
     pub missing: HashMap<u32, String>,
+    /// A publication of ours that was not there and was made.
+    pub made: Option<String>,
 }
 
 pub async fn prepare(inner: &Inner, stored: Option<&Position>) -> Result<Prepared> {
     let relations = inner.relations(None).await?;
-    align_publications(inner, &relations).await?;
+    let made = align_publications(inner, &relations).await?.made;
+    if made.is_some() {
+        inner.unreadable.store(true, Ordering::Release);
+    }
     let stored = stored.and_then(|p| Place::parse(&p.0));
     let cluster = inner.cluster().await?;
     let here = |lsn| Place { system: cluster.system, timeline: cluster.timeline, lsn };
@@ -33,10 +44,15 @@ pub async fn prepare(inner: &Inner, stored: Option<&Position>) -> Result<Prepare
         Some(slot) => {
             own_slot(inner)?;
             slot.check(inner)?;
-            match slot.lost() {
+            // A slot older than its publication reads the catalog of a time without it, and fails for ever.
+            let unreadable = inner.unreadable.swap(false, Ordering::AcqRel);
+            match slot.lost().or(unreadable.then(|| "a publication was dropped, and what it missed is in no stream".to_string()))
+            {
                 Some(reason) => {
                     lost = Some(reason);
                     if !inner.settings.slot_given {
+                        inner.unreadable.store(unreadable, Ordering::Release); // the drop may fail and be tried again
+                        inner.free_slot().await?;
                         drop_slot(inner).await?;
                     }
                     create_slot(inner).await?
@@ -61,6 +77,7 @@ pub async fn prepare(inner: &Inner, stored: Option<&Position>) -> Result<Prepare
             lsn_text(place.lsn)
         ));
     }
+    inner.unreadable.store(false, Ordering::Release);
     let start = match (stored, &lost) {
         (Some(place), None) => here(place.lsn),
         _ => here(confirmed),
@@ -133,7 +150,14 @@ async fn create_slot(inner: &Inner) -> Result<u64> {
     // Waits until the transactions that run now have ended; a session of its own, so that catalog queries go on.
     let mut session = inner.settings.target.connect(&inner.env, false).await?;
     let sql = format!("SELECT lsn FROM pg_create_logical_replication_slot({}, 'pgoutput')", quote_text(slot));
-    let row = session.query_one(&sql).await?;
+    let making = session.query_one(&sql);
+    tokio::pin!(making);
+    let row = loop {
+        tokio::select! {
+            row = &mut making => break row?,
+            () = inner.env.clock.sleep(TELL_INTERVAL) => copy::tell_blockers(inner, &copy::running(inner).await?).await?,
+        }
+    };
     parse_lsn(Cells(&row).text(0)?).ok_or_else(|| Error::retry(codes::STATEMENT, "the new slot has no position"))
 }
 
@@ -155,6 +179,10 @@ pub async fn align_publications(inner: &Inner, relations: &BTreeMap<u32, Relatio
     let mut members = members(inner).await?;
     let mut captured = Captured::default();
     if inner.settings.publications_given {
+        if let Some(gone) = inner.settings.publications.iter().find(|p| !members.contains_key(*p)) {
+            return Err(Error::fix(codes::NOT_OURS, format!("publication {gone} does not exist"))
+                .hint("create it again, or name another: ALTER SOURCE ... SET (publication = '...')"));
+        }
         let published: BTreeSet<u32> = members.values().flatten().copied().collect();
         for relation in wanted.iter().filter(|r| !published.contains(&r.oid)) {
             captured.missing.insert(relation.oid, format!("in none of the publications {}", inner.publication_list()));
@@ -170,6 +198,7 @@ pub async fn align_publications(inner: &Inner, relations: &BTreeMap<u32, Relatio
                 let sql = format!("CREATE PUBLICATION {} WITH (publish = '{operations}')", quote_name(publication));
                 inner.query(&sql).await?;
                 members.insert(publication.clone(), BTreeSet::new());
+                captured.made = Some(publication.clone());
             }
         }
     }
@@ -283,7 +312,7 @@ pub async fn remove(inner: &Inner) -> Result<()> {
             // The walsender that we ended takes a moment to let go of the slot.
             Err(error) if error.code() == codes::SLOT_BUSY && attempts < 50 => {
                 attempts += 1;
-                inner.env.clock.sleep(std::time::Duration::from_millis(100)).await;
+                inner.env.clock.sleep(Duration::from_millis(100)).await;
             }
             Err(error) => {
                 let statements = left.join("; ");

@@ -1,13 +1,15 @@
 //! What we know of the tables' shapes, now and before, so that a Relation message (which has names and types, but no column ids) finds
 //! the columns it means (decision 17), and which tables' rows stopped.
 
-use crate::catalog::{self, Relation};
+use crate::catalog::{self, CatalogColumn, Relation};
 use crate::pgoutput;
+use crate::position::widen;
 use mainstem_types::{ColumnId, Identity, TableSchema};
 use parking_lot::Mutex;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::Notify;
 
 /// Shapes remembered per table: enough for a stream that lags behind a burst of DDL.
 const SHAPES_MAX: usize = 16;
@@ -26,14 +28,50 @@ pub struct Registry {
     /// How many are stopped: rows of a healthy source pay for one load, not for a lock.
     stopped_count: AtomicUsize,
     /// Mismatches reported, so that a reconnect does not ask for a copy again that was made since.
-    reported: Mutex<HashMap<u32, (Vec<(String, u32, i32)>, Vec<(String, u32, i32)>)>>,
+    reported: Mutex<HashMap<u32, (Columns, Columns)>>,
+    /// Each table's file and columns as the catalog showed them last.
+    bodies: Mutex<HashMap<u32, Body>>,
+    /// Tables copied by this process: rows that the copy has not are younger than the columns it saw.
+    copied: Mutex<HashSet<u32>>,
+    /// Tables whose rows here may be wrong, for the stream to tell.
+    stale: Mutex<VecDeque<(u32, String)>>,
+    stale_wake: Notify,
 }
 
-fn columns_of(relation: &Relation) -> Vec<(String, u32, i32)> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Body {
+    filenode: u32,
+    columns: Vec<CatalogColumn>,
+}
+
+impl Body {
+    fn of(relation: &Relation) -> Self {
+        Self { filenode: relation.filenode, columns: relation.columns.clone() }
+    }
+
+    /// Why rows read before may differ from those there are now although the log says nothing of it.
+    fn differs(&self, now: &Self) -> Option<&'static str> {
+        let replaced = |old: &CatalogColumn| {
+            let alike = |c: &&CatalogColumn| c.column.name == old.column.name && c.type_oid == old.type_oid;
+            now.columns.iter().find(alike).is_some_and(|c| c.column.id != old.column.id)
+        };
+        if self.columns.iter().any(replaced) {
+            return Some("a column was dropped and added again under its name");
+        }
+        // TRUNCATE is in the log; VACUUM FULL and CLUSTER keep the values; all three leave the columns alone.
+        let rewritten = self.filenode != now.filenode && self.columns != now.columns;
+        rewritten.then_some("ALTER TABLE wrote its rows anew")
+    }
+}
+
+/// Name, type and type modifier of each column.
+type Columns = Vec<(String, u32, i32)>;
+
+fn columns_of(relation: &Relation) -> Columns {
     relation.columns.iter().map(|c| (c.column.name.to_string(), c.type_oid, c.type_modifier)).collect()
 }
 
-fn columns_said(relation: &pgoutput::Relation) -> Vec<(String, u32, i32)> {
+fn columns_said(relation: &pgoutput::Relation) -> Columns {
     relation.columns.iter().map(|c| (c.name.clone(), c.type_oid, c.type_modifier)).collect()
 }
 
@@ -71,11 +109,21 @@ impl Registry {
 
     /// Finds the columns that a Relation message means: in the catalog as it is now, in a shape seen before, or, when columns were
     /// only added since, in the front part of the catalog's.
-    pub fn resolve(&self, said: &pgoutput::Relation, now: Option<&Relation>) -> Match {
+    ///
+    /// `tx` wrote the rows that follow. Names and types may be the same although a column was dropped and added again: that can be
+    /// only where numbers are missing, and while the transaction that last changed the columns is not older than `tx`.
+    pub fn resolve(&self, said: &pgoutput::Relation, now: Option<&Relation>, tx: u64) -> Match {
         let wanted = columns_said(said);
         if let Some(now) = now {
             let have = columns_of(now);
             if have == wanted {
+                let doubtful = !only_added(now, wanted.len())
+                    && now.columns.iter().any(|c| widen(c.changed_by, tx) >= tx)
+                    && !self.copied.lock().contains(&now.oid);
+                if doubtful {
+                    let reason = format!("the columns of {} may be others than they were, under the same names", now.name);
+                    return Match::Stale { new: !self.is_stopped(now.oid), reason };
+                }
                 return Match::Schema(self.fit(said, now.schema(0), wanted));
             }
             if have.len() > wanted.len() && have[..wanted.len()] == wanted && only_added(now, wanted.len()) {
@@ -114,6 +162,49 @@ impl Registry {
             schema.record_key = Vec::new();
         }
         self.keep(said.oid, schema, columns)
+    }
+
+    /// Compares with what was observed before (decision 17): a table whose rows changed behind the log's back is to be copied anew.
+    pub fn observe(&self, relations: &BTreeMap<u32, Relation>) {
+        let mut bodies = self.bodies.lock();
+        for relation in relations.values().filter(|r| r.kind == b'r') {
+            let now = Body::of(relation);
+            let before = bodies.get(&relation.oid);
+            if before == Some(&now) {
+                continue;
+            }
+            if let Some(reason) = before.and_then(|before| before.differs(&now)) {
+                self.stale.lock().push_back((relation.oid, format!("{}: {reason}", relation.name)));
+                self.stale_wake.notify_one();
+            }
+            bodies.insert(relation.oid, now);
+        }
+        bodies.retain(|oid, _| relations.contains_key(oid));
+    }
+
+    /// A copy began with this shape. A change that nobody noticed before it stays to be noticed: the stream must hear of it too.
+    pub fn copied(&self, relation: &Relation) {
+        self.bodies.lock().entry(relation.oid).or_insert_with(|| Body::of(relation));
+        self.copied.lock().insert(relation.oid);
+    }
+
+    pub fn take_stale(&self) -> Option<(u32, String)> {
+        self.stale.lock().pop_front()
+    }
+
+    /// Returns when `take_stale` may have something.
+    pub async fn staleness(&self) {
+        self.stale_wake.notified().await;
+    }
+
+    /// The newest shape of the columns that a Relation message told of: numbers of columns only grow.
+    pub fn newest(&self, said: &pgoutput::Relation) -> Option<Arc<TableSchema>> {
+        let wanted = columns_said(said);
+        let age = |s: &&Shape| s.schema.columns.iter().map(|c| i64::from(c.id.0)).sum::<i64>();
+        let shapes = self.shapes.lock();
+        let newest = shapes.get(&said.oid)?.iter().filter(|s| s.columns == wanted).max_by_key(age)?.clone();
+        drop(shapes); // `fit` takes it again
+        Some(self.fit(said, (*newest.schema).clone(), wanted))
     }
 
     /// The table's rows stop until the next copy of it.

@@ -52,6 +52,13 @@ pub static SPEC: Spec = Spec {
             secret: false,
         },
         OptionSpec {
+            name: "copy_piece_mib",
+            kind: OptionKind::Number { min: 1, max: 1 << 20 },
+            default: "64",
+            help: "A table larger than this many MiB is copied in pieces of this size, which `copy_connections` share.",
+            secret: false,
+        },
+        OptionSpec {
             name: "bulk",
             kind: OptionKind::Bool,
             default: "true",
@@ -75,6 +82,7 @@ pub struct Settings {
     pub owned: BTreeSet<String>,
     pub spool: Option<PathBuf>,
     pub copy_connections: usize,
+    pub copy_piece_bytes: i64,
     pub bulk: bool,
 }
 
@@ -104,6 +112,7 @@ impl Settings {
             owned: settings.owned.clone(),
             spool: settings.spool_dir.clone(),
             copy_connections: option("copy_connections").parse().unwrap_or(2),
+            copy_piece_bytes: option("copy_piece_mib").parse().unwrap_or(64) << 20,
             bulk: option("bulk") == "true",
             source,
         })
@@ -153,6 +162,13 @@ impl Patterns {
             self.0.iter().any(|(w, schema, name)| *w == wanted && like(schema, &table.schema) && like(name, &table.name))
         };
         hit(true) && !hit(false)
+    }
+
+    /// Patterns that take in none of these tables: most likely misspelt.
+    pub fn without_match<'a>(&self, tables: impl Iterator<Item = &'a TableName> + Clone) -> Vec<String> {
+        let idle = |schema: &str, name: &str| !tables.clone().any(|t| like(schema, &t.schema) && like(name, &t.name));
+        let wanted = self.0.iter().filter(|(wanted, schema, name)| *wanted && idle(schema, name));
+        wanted.map(|(_, schema, name)| format!("`{schema}.{name}`")).collect()
     }
 }
 
@@ -273,6 +289,21 @@ fn parameter(target: &mut Target, key: &str, value: String) -> Result<()> {
 mod tests {
     use super::*;
     use crate::wire::Host;
+
+    /// `MAINSTEM_WRITE_DOCS=1 cargo test -p mainstem-postgres reference` writes the page anew.
+    #[test]
+    #[allow(clippy::disallowed_methods)] // reads the repository, not a data directory
+    fn the_reference_page_is_that_of_the_spec() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../../docs/reference/connectors/postgres.md");
+        if std::env::var_os("MAINSTEM_WRITE_DOCS").is_some() {
+            std::fs::write(path, SPEC.reference()).unwrap();
+        }
+        let page = std::fs::read_to_string(path).unwrap();
+        assert!(
+            page == SPEC.reference(),
+            "docs/reference/connectors/postgres.md differs: run this test with MAINSTEM_WRITE_DOCS=1"
+        );
+    }
 
     #[test]
     fn urls() {

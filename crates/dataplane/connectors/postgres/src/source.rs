@@ -15,11 +15,13 @@ use crate::wire::{Row, Session, quote_name, quote_text};
 use crate::{bulk::Bulk, codes};
 use async_trait::async_trait;
 use mainstem_connector::{ChangeStream, Finding, FoundTable, Prepared, Source, TableCopy};
-use mainstem_env::Env;
+use mainstem_env::{Env, Moment};
 use mainstem_types::{Error, Position, Result, UpstreamId};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Shared by the source, its stream and its copies.
 pub struct Inner {
@@ -30,7 +32,21 @@ pub struct Inner {
     /// The session for catalog queries; connected on demand.
     control: tokio::sync::Mutex<Option<Session>>,
     cluster: Mutex<Option<Cluster>>,
+    /// The slot cannot be read on, whatever its status says (a publication was missing for a while): `prepare` makes it anew.
+    pub unreadable: AtomicBool,
 }
+
+/// What `discover` found last, good while the catalog's fingerprint is the same.
+struct Discovered {
+    fingerprint: String,
+    until: Moment,
+    tables: Vec<FoundTable>,
+}
+
+/// Estimates of rows have no fingerprint: they are looked up this often.
+const DISCOVERED_GOOD: Duration = Duration::from_secs(60);
+/// A table that could not be published is tried again this often.
+const MISSING_RETRY: Duration = Duration::from_secs(5);
 
 /// What identifies the server, read once per process.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +58,7 @@ pub struct Cluster {
 
 pub struct PostgresSource {
     inner: Arc<Inner>,
+    discovered: tokio::sync::Mutex<Option<Discovered>>,
 }
 
 impl PostgresSource {
@@ -53,8 +70,9 @@ impl PostgresSource {
             feedback: Arc::default(),
             control: tokio::sync::Mutex::default(),
             cluster: Mutex::default(),
+            unreadable: AtomicBool::new(false),
         };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(inner), discovered: tokio::sync::Mutex::default() }
     }
 
     pub fn inner(&self) -> &Arc<Inner> {
@@ -79,6 +97,24 @@ impl Inner {
             *control = Some(self.settings.target.connect(&self.env, false).await?);
         }
         control.as_mut().ok_or_else(|| Error::retry(codes::UNREACHABLE, "no session"))
+    }
+
+    /// Passes a result on, and notes when the slot turned out to be unreadable.
+    pub fn noted<T>(&self, result: Result<T>) -> Result<T> {
+        if result.as_ref().is_err_and(|e| e.code() == codes::SLOT_LOST) {
+            self.unreadable.store(true, Ordering::Release);
+        }
+        result
+    }
+
+    pub async fn fingerprint(&self) -> Result<String> {
+        let mut control = self.control.lock().await;
+        let session = self.session(&mut control).await?;
+        let result = catalog::fingerprint(session, &self.settings.publications).await;
+        if result.is_err() {
+            *control = None;
+        }
+        result
     }
 
     pub async fn relations(&self, only: Option<u32>) -> Result<BTreeMap<u32, Relation>> {
@@ -129,7 +165,7 @@ impl Inner {
     }
 
     /// Ends a session of ours from before that still holds the slot: of a crashed process, or one cut off in the middle of a peek.
-    async fn free_slot(&self) -> Result<()> {
+    pub async fn free_slot(&self) -> Result<()> {
         let sql = format!(
             "SELECT pg_terminate_backend(a.pid) FROM pg_replication_slots s JOIN pg_stat_activity a ON a.pid = s.active_pid \
              WHERE s.slot_name = {} AND a.application_name = {} AND a.usename = current_user",
@@ -169,9 +205,24 @@ impl Source for PostgresSource {
     }
 
     async fn discover(&self) -> Result<Vec<FoundTable>> {
+        let mut discovered = self.discovered.lock().await;
+        // Before the read: what changes in between is seen by the next call.
+        let fingerprint = self.inner.fingerprint().await?;
+        let now = self.inner.env.clock.moment();
+        if let Some(last) = discovered.as_ref().filter(|d| d.fingerprint == fingerprint && now < d.until) {
+            return Ok(last.tables.clone());
+        }
         let relations = self.inner.relations(None).await?;
         let captured = prepare::align_publications(&self.inner, &relations).await?;
-        Ok(relations.values().map(|r| self.found(r, &relations, &captured)).collect())
+        if let Some(publication) = &captured.made {
+            // Changes that passed while it was gone are in no stream.
+            return self.inner.noted(Err(Error::retry(codes::SLOT_LOST, format!("publication {publication} was dropped"))));
+        }
+        let tables: Vec<FoundTable> = relations.values().map(|r| self.found(r, &relations, &captured)).collect();
+        self.inner.registry.observe(&relations);
+        let good = if captured.missing.is_empty() { DISCOVERED_GOOD } else { MISSING_RETRY };
+        *discovered = Some(Discovered { fingerprint, until: Moment(now.0 + good), tables: tables.clone() });
+        Ok(tables)
     }
 
     async fn stream(&self, from: &Position) -> Result<Box<dyn ChangeStream>> {
@@ -186,11 +237,11 @@ impl Source for PostgresSource {
         let spool = Spool::open(disk, directory)?;
         inner.feedback.reset(place.lsn);
         let decoder = Decoder::new(inner.registry.clone(), place, near, spool);
-        let bulk = Bulk::start(inner.clone(), place.lsn).await?;
+        let bulk = inner.noted(Bulk::start(inner.clone(), place.lsn).await)?;
         let streaming = bulk.is_none();
         let mut stream = Stream::new(inner.clone(), decoder, inner.feedback.clone(), bulk);
         if streaming {
-            stream.connect().await?;
+            inner.noted(stream.connect().await)?;
         }
         Ok(Box::new(stream))
     }

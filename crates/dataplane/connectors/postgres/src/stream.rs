@@ -4,6 +4,8 @@
 //! transactions and a lone commit waits for nothing. What is already in the socket comes along, up to a bound.
 
 use crate::bulk::{Bulk, BulkStep};
+use crate::catalog::Relation;
+use crate::codes;
 use crate::decoder::Decoder;
 use crate::feedback::{self, Feedback};
 use crate::position::Place;
@@ -12,12 +14,13 @@ use crate::wire::{Frame, FrameReader, Io, ServerError, protocol};
 use async_trait::async_trait;
 use futures::FutureExt;
 use mainstem_connector::{ChangeStream, StreamItem};
-use mainstem_env::{JoinOnDrop, Moment};
-use mainstem_types::{Position, Result};
+use mainstem_env::{JoinOnDrop, Moment, spawn};
+use mainstem_types::{Error, Position, Result};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::ReadHalf;
+use tokio::sync::oneshot;
 
 /// How long a pass may go on gathering transactions that are already here.
 const GATHER_TIME: Duration = Duration::from_millis(2);
@@ -31,9 +34,16 @@ pub struct Stream {
     decoder: Decoder,
     feedback: Arc<Feedback>,
     feed: Feed,
+    /// The catalog is being asked for the decoder's question, by a task that a dropped `next` does not end.
+    asking: Option<Asking>,
     /// The newest position that a keepalive named.
     idle_lsn: u64,
     progress_at: Moment,
+}
+
+struct Asking {
+    _task: JoinOnDrop<()>,
+    answer: oneshot::Receiver<Result<Option<Relation>>>,
 }
 
 enum Feed {
@@ -50,7 +60,7 @@ impl Stream {
     pub fn new(source: Arc<Inner>, decoder: Decoder, feedback: Arc<Feedback>, bulk: Option<Bulk>) -> Self {
         let progress_at = source.env.clock.moment();
         let feed = bulk.map_or(Feed::Connect, |b| Feed::Bulk(Box::new(b)));
-        Self { source, decoder, feedback, feed, idle_lsn: 0, progress_at }
+        Self { source, decoder, feedback, feed, asking: None, idle_lsn: 0, progress_at }
     }
 
     /// Connects for streaming now, so that errors show when the stream is opened.
@@ -63,10 +73,20 @@ impl Stream {
         Ok(())
     }
 
-    /// The question of the decoder, asked of the catalog. Cancel-safe: it stays open until it is answered.
+    /// The question of the decoder, asked of the catalog. Cancel-safe: question and task stay until the answer is taken.
     async fn answer(&mut self) -> Result<()> {
         let Some(oid) = self.decoder.question.as_ref().map(|q| q.oid) else { return Ok(()) };
-        let found = self.source.relation(oid).await?;
+        let source = self.source.clone();
+        let asking = self.asking.get_or_insert_with(|| {
+            let (sender, answer) = oneshot::channel();
+            let task = spawn("postgres catalog question", async move {
+                let _ = sender.send(source.relation(oid).await); // the stream may be gone
+            });
+            Asking { _task: task, answer }
+        });
+        let found = (&mut asking.answer).await;
+        self.asking = None;
+        let found = found.map_err(|_| Error::retry(codes::UNREACHABLE, "the question to the catalog was given up"))??;
         self.decoder.answer(found.as_ref())
     }
 
@@ -133,16 +153,24 @@ impl ChangeStream for Stream {
             if let Some(item) = self.decoder.items.pop_front() {
                 return Ok(item);
             }
-            if self.decoder.question.is_some() {
+            if let Some((oid, reason)) = self.source.registry.take_stale() {
+                self.decoder.stale(oid, reason);
+            } else if self.decoder.question.is_some() {
                 self.answer().await?;
             } else if self.decoder.is_replaying() {
                 self.decoder.replay()?;
             } else {
-                match &self.feed {
-                    Feed::Live { .. } => self.live().await?,
-                    Feed::Bulk(_) => self.bulk().await?,
-                    Feed::Connect => self.connect().await?,
-                }
+                let registry = self.source.registry.clone();
+                let read = match &self.feed {
+                    Feed::Live { .. } => tokio::select! {
+                        biased;
+                        read = self.live() => read,
+                        () = registry.staleness() => Ok(()),
+                    },
+                    Feed::Bulk(_) => self.bulk().await,
+                    Feed::Connect => self.connect().await,
+                };
+                self.source.noted(read)?;
             }
         }
     }
@@ -260,7 +288,7 @@ fn live_pass<R: tokio::io::AsyncRead + Unpin>(
             }
             (b'E', _) => return Err(ServerError::parse(body).into_error("replication")),
             (b'c' | b'C' | b'Z', _) => {
-                return Err(mainstem_types::Error::retry(crate::codes::UNREACHABLE, "the server ended the stream"));
+                return Err(Error::retry(codes::UNREACHABLE, "the server ended the stream"));
             }
             (b'N' | b'S', _) => {}
             _ => return Err(protocol("something else in the middle of replication")),

@@ -314,7 +314,7 @@ fn assemble(schema: TableSchema, events: &[EventSeed], mut cells: Seeds, mut old
         let op = match event.op {
             0 => Op::Read,
             1 => Op::Create,
-            2 | 3 | 4 if schema.identity != Identity::AppendOnly => Op::Update,
+            2..=4 if schema.identity != Identity::AppendOnly => Op::Update,
             5 if schema.identity != Identity::AppendOnly => Op::Delete,
             6 => Op::Truncate,
             _ => Op::Create,

@@ -91,11 +91,11 @@ impl Runner {
     }
 
     async fn take_changes(&mut self, batches: Vec<ChangeBatch>, end: Option<CommitPoint>, reader: &Reader) -> Result<()> {
-        if let (Some(end), Some(stored), false) = (&end, self.ingest.position(), self.ingest.in_large_transaction()) {
-            if self.source.covers(stored, &end.position) {
-                metrics::REPEATED.add(1);
-                return Ok(());
-            }
+        if let (Some(end), Some(stored), false) = (&end, self.ingest.position(), self.ingest.in_large_transaction())
+            && self.source.covers(stored, &end.position)
+        {
+            metrics::REPEATED.add(1);
+            return Ok(());
         }
         let piece = self.encode_changes(batches, end.as_ref()).await?;
         let Some(end) = end else { return self.ingest.push_piece(piece).await };

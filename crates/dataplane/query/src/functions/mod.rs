@@ -1,10 +1,19 @@
 //! Functions that Postgres's clients expect and DataFusion lacks or does otherwise.
 
+mod forms;
+mod json;
+mod numbers;
+mod operators;
+mod patterns;
+mod scalar;
+mod times;
+
 use crate::engine::DATABASE;
 use crate::plan::Scope;
 use arrow::array::{Array, AsArray, Int32Array, ListBuilder, StringBuilder};
 use arrow::datatypes::{DataType, Int32Type};
 use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
@@ -15,11 +24,26 @@ pub(crate) const VERSION: &str = concat!("PostgreSQL 15.0 (Mainstem ", env!("CAR
 
 /// Adds the functions that are the same for all sessions.
 pub(crate) fn register(context: &SessionContext) {
+    own().into_iter().for_each(|function| context.register_udf(function));
     context.register_udf(ScalarUDF::from(FormatType { signature: Signature::any(2, Volatility::Immutable) }));
     for (name, value) in fixed() {
         let signature = Signature::one_of(vec![TypeSignature::Nullary, TypeSignature::VariadicAny], Volatility::Stable);
         context.register_udf(ScalarUDF::from(Constant { name: name.to_string(), signature, value }));
     }
+}
+
+fn own() -> Vec<ScalarUDF> {
+    let mut all = forms::all();
+    all.extend(json::all());
+    all.extend(numbers::all());
+    all.extend(patterns::all());
+    all.extend(times::all());
+    all
+}
+
+/// What operators mean; before the engine's own planners.
+pub(crate) fn operators() -> Arc<dyn ExprPlanner> {
+    Arc::new(operators::Operators::new(own()))
 }
 
 /// What tools ask about objects that we do not have.
@@ -102,6 +126,11 @@ pub(crate) fn of_session(scope: &Scope, name: &str) -> Option<Arc<ScalarUDF>> {
             None => ScalarValue::Utf8(None),
         },
         "current_schemas" => texts(crate::system::visible_schemas(scope)),
+        "pg_get_userbyid" => text(&scope.session.principal.0),
+        "pg_get_indexdef" | "pg_get_constraintdef" => return Some(crate::system::definitions(scope, name)),
+        "pg_relation_size" | "pg_table_size" | "pg_total_relation_size" | "pg_indexes_size" | "pg_database_size" => {
+            return Some(crate::system::sizes(scope, name));
+        }
         "pg_backend_pid" => ScalarValue::Int32(Some(scope.session.client.number)),
         "current_setting" => return Some(Arc::new(ScalarUDF::from(CurrentSetting::new(scope)))),
         _ => return None,

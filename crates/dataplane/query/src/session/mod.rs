@@ -57,6 +57,8 @@ struct Inner {
     isolation: Isolation,
     /// The snapshot of a REPEATABLE READ transaction, from its first query on, and when it was taken.
     pinned: Option<(Arc<Snapshot>, Moment)>,
+    /// Savepoints of the transaction, oldest first.
+    savepoints: Vec<String>,
 }
 
 pub(crate) struct Session {
@@ -84,8 +86,13 @@ impl Session {
             ("session_authorization".to_string(), client.principal.to_string()),
             ("statement_timeout".to_string(), engine.settings.statement_timeout_ms.to_string()),
         ]);
-        let inner =
-            Inner { variables: Variables::new(initial), block: Block::None, isolation: Isolation::Statement, pinned: None };
+        let inner = Inner {
+            variables: Variables::new(initial),
+            block: Block::None,
+            isolation: Isolation::Statement,
+            pinned: None,
+            savepoints: Vec::new(),
+        };
         Arc::new_cyclic(|me| Self { engine, number, facts, inner: Mutex::new(inner), cancel: Mutex::default(), me: me.clone() })
     }
 
@@ -118,7 +125,7 @@ impl Session {
 
     /// Refuses everything but the end of the transaction once it has failed.
     fn check_block(&self, kind: &Kind) -> Result<()> {
-        let ends = matches!(kind, Kind::Command(Command::Commit | Command::Rollback));
+        let ends = matches!(kind, Kind::Command(Command::Commit | Command::Rollback | Command::RollbackTo(_)));
         if self.inner.lock().block == Block::Failed && !ends {
             return Err(Error::fix(
                 codes::IN_FAILED_TRANSACTION,
@@ -156,6 +163,7 @@ impl Session {
         inner.block = Block::None;
         inner.isolation = Isolation::Statement;
         inner.pinned = None;
+        inner.savepoints.clear();
         inner.variables.end(committed);
         self.facts.running.lock().in_transaction = false;
         Outcome::Done { tag: tag.into(), notices }
@@ -197,9 +205,42 @@ impl Session {
                 inner.variables.reset_all();
                 done("DISCARD ALL")
             }
+            Command::Savepoint(_) | Command::Release(_) | Command::RollbackTo(_) => self.savepoint(command),
             Command::Nothing(tag) => done(tag),
             Command::Show(_) | Command::ShowAll => Err(Error::bug(codes::INTERNAL, "SHOW returns rows")),
         }
+    }
+
+    /// Nothing is written here, so a savepoint only marks where a failed transaction may go on. Settings made since stay.
+    fn savepoint(&self, command: &Command) -> Result<Outcome> {
+        let mut inner = self.inner.lock();
+        let outside = |tag: &str| {
+            Error::fix(codes::NO_TRANSACTION, format!("{tag} can only be used in transaction blocks")).hint("BEGIN starts one.")
+        };
+        let unknown = |name: &str| Error::fix(codes::UNKNOWN_SAVEPOINT, format!("savepoint \"{name}\" does not exist"));
+        let place = |inner: &Inner, name: &str| inner.savepoints.iter().rposition(|known| known == name);
+        let tag = match command {
+            Command::Savepoint(_) if inner.block == Block::None => return Err(outside("SAVEPOINT")),
+            Command::Savepoint(name) => {
+                inner.savepoints.push(name.clone());
+                "SAVEPOINT"
+            }
+            Command::Release(_) if inner.block == Block::None => return Err(outside("RELEASE SAVEPOINT")),
+            Command::Release(name) => {
+                let at = place(&inner, name).ok_or_else(|| unknown(name))?;
+                inner.savepoints.truncate(at);
+                "RELEASE"
+            }
+            Command::RollbackTo(_) if inner.block == Block::None => return Err(outside("ROLLBACK TO SAVEPOINT")),
+            Command::RollbackTo(name) => {
+                let at = place(&inner, name).ok_or_else(|| unknown(name))?;
+                inner.savepoints.truncate(at + 1);
+                inner.block = Block::Open;
+                "ROLLBACK"
+            }
+            _ => return Err(Error::bug(codes::INTERNAL, "not a savepoint command")),
+        };
+        Ok(Outcome::Done { tag: tag.into(), notices: Vec::new() })
     }
 
     /// The value that SHOW gives.
@@ -306,7 +347,10 @@ impl SqlSession for Session {
         let mut inner = self.inner.lock();
         if inner.block == Block::Open {
             inner.block = Block::Failed;
-            inner.pinned = None;
+            // A savepoint may bring the transaction back, on the same snapshot.
+            if inner.savepoints.is_empty() {
+                inner.pinned = None;
+            }
         }
     }
 }

@@ -39,8 +39,11 @@ pub(super) struct Prepared {
     parameters: Vec<DataType>,
     columns: Option<SchemaRef>,
     /// The plan made at prepare, for the first execution if it still fits. Not kept longer: it holds its snapshot.
-    planned: Mutex<Option<(Arc<Snapshot>, LogicalPlan, Vec<String>)>>,
+    planned: Mutex<Option<Planned>>,
 }
+
+/// A plan with the snapshot that it reads and its notices.
+type Planned = (Arc<Snapshot>, LogicalPlan, Vec<String>);
 
 impl Prepared {
     pub(super) fn new(session: Arc<Session>, sql: &str, kind: Kind, declared: &[Option<DataType>]) -> Result<Self> {
@@ -269,7 +272,12 @@ fn columns(plan: &LogicalPlan) -> SchemaRef {
     }
     let through = passed_through(plan);
     let field = |(at, field): (usize, &FieldRef)| {
-        let made = Field::new(names::shown(field.name()), field.data_type().clone(), true);
+        // Postgres has no unsigned types: counts and ranks are bigint.
+        let kind = match field.data_type() {
+            DataType::UInt64 | DataType::UInt32 => DataType::Int64,
+            kind => kind.clone(),
+        };
+        let made = Field::new(names::shown(field.name()), kind, true);
         let source = field.metadata().get(SOURCE_TYPE_KEY).filter(|_| through.get(at).copied().unwrap_or(true));
         match source {
             Some(source) => made.with_metadata(HashMap::from([(SOURCE_TYPE_KEY.to_string(), source.clone())])),

@@ -183,6 +183,9 @@ fn checked(name: &str, value: String) -> Result<String> {
         "statement_timeout" | "lock_timeout" | "idle_in_transaction_session_timeout" if duration(&value, 1).is_none() => {
             refuse("A number of milliseconds, or a number with ms, s, min, h or d.")
         }
+        "timezone" if !matches!(value.to_uppercase().as_str(), "UTC" | "GMT" | "ETC/UTC" | "ZULU" | "0" | "+00" | "+00:00") => {
+            refuse("Times are shown in UTC here; x AT TIME ZONE 'Europe/Berlin' gives another zone's clock.")
+        }
         "datestyle" if !value.to_lowercase().contains("iso") && value.contains(|c: char| c.is_alphabetic()) => {
             match value.to_lowercase().as_str() {
                 "mdy" | "dmy" | "ymd" => Ok(format!("ISO, {}", value.to_uppercase())),

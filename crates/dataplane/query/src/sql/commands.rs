@@ -34,6 +34,9 @@ pub(crate) enum Command {
     Show(String),
     ShowAll,
     DiscardAll,
+    Savepoint(String),
+    Release(String),
+    RollbackTo(String),
     /// Nothing to do; the tag is answered.
     Nothing(&'static str),
 }
@@ -48,13 +51,17 @@ pub(crate) fn parse(sql: &str) -> Result<Option<Command>> {
     } else if c.take(&["commit"]) || c.take(&["end"]) {
         ending(&mut c)?;
         Command::Commit
-    } else if c.is(&["rollback", "to"]) {
-        return Err(unsupported("savepoints"));
+    } else if c.take(&["rollback", "to"]) || c.take(&["rollback", "transaction", "to"]) || c.take(&["rollback", "work", "to"]) {
+        let _ = c.take(&["savepoint"]);
+        Command::RollbackTo(savepoint(&mut c)?)
     } else if c.take(&["rollback"]) || c.take(&["abort"]) {
         ending(&mut c)?;
         Command::Rollback
-    } else if c.is(&["savepoint"]) || c.is(&["release"]) {
-        return Err(unsupported("savepoints"));
+    } else if c.take(&["savepoint"]) {
+        Command::Savepoint(savepoint(&mut c)?)
+    } else if c.take(&["release"]) {
+        let _ = c.take(&["savepoint"]);
+        Command::Release(savepoint(&mut c)?)
     } else if c.take(&["set"]) {
         set(&mut c)?
     } else if c.take(&["reset"]) {
@@ -77,6 +84,13 @@ pub(crate) fn parse(sql: &str) -> Result<Option<Command>> {
 
 fn unsupported(what: &str) -> Error {
     Error::fix(codes::NOT_SUPPORTED, format!("{what} are not supported"))
+}
+
+fn savepoint(c: &mut Cursor) -> Result<String> {
+    const SYNTAX: &str = "{ SAVEPOINT | RELEASE SAVEPOINT | ROLLBACK TO SAVEPOINT } name";
+    let name = c.name("a savepoint's name", SYNTAX)?;
+    c.end(SYNTAX)?;
+    Ok(name)
 }
 
 fn begin(c: &mut Cursor, tag: &'static str) -> Result<Command> {
@@ -259,8 +273,9 @@ mod tests {
         check("DISCARD ALL", Some(Command::DiscardAll));
         check("DEALLOCATE \"_pg3_0\"", Some(Command::Nothing("DEALLOCATE")));
         check("select 1", None);
-        let error = parse("savepoint a").unwrap_err();
-        assert_eq!(error.code().sqlstate, "0A000");
+        check("savepoint a", Some(Command::Savepoint("a".into())));
+        check("RELEASE SAVEPOINT A", Some(Command::Release("a".into())));
+        check("rollback to \"A\"", Some(Command::RollbackTo("A".into())));
         let error = parse("begin isolation level chaos").unwrap_err();
         assert_eq!((error.code().sqlstate, error.position()), ("42601", Some(23)));
     }

@@ -1,6 +1,7 @@
 //! From a client's text to something that runs: our own statements, session commands, and queries for DataFusion.
 
 pub(crate) mod commands;
+pub(crate) mod dialect;
 pub(crate) mod errors;
 pub(crate) mod names;
 pub(crate) mod rewrite;

@@ -61,7 +61,7 @@ fn name_items(select: &mut Select) {
                 if plain && first {
                     continue;
                 }
-                let alias = if first && !(name == "?column?") { quoted(&name) } else { marked(&name, at) };
+                let alias = if first && name != "?column?" { quoted(&name) } else { marked(&name, at) };
                 *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
             }
             _ => {}

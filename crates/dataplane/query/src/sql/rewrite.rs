@@ -1,6 +1,6 @@
 //! Parsing of queries, and the differences between Postgres's SQL and DataFusion's that are mended in the syntax tree.
 
-use super::{errors, names, text};
+use super::{dialect, errors, names, text};
 use crate::codes;
 use datafusion::sql::sqlparser::ast::{
     ArrayElemTypeDef, CastKind, Cte, DataType, Expr, FunctionArguments, LimitClause, ObjectName, Query, SetExpr, Statement,
@@ -71,6 +71,7 @@ impl Rewriter {
         }
         let _ = VisitMut::visit(&mut statement, &mut Fetches);
         names::assign(&mut statement);
+        dialect::rewrite(&mut statement);
         Ok(self.rules.iter().fold(statement, |statement, rule| rule.rewrite(statement)))
     }
 }

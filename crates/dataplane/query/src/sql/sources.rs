@@ -1,4 +1,4 @@
-//! Statements about sources. The grammar is that of design section 12; errors say what was expected and where, and never show a literal.
+//! Statements about sources. Errors say what was expected and where, and never show a literal.
 
 use super::text::{Cursor, string_value};
 use crate::codes;

@@ -3,144 +3,162 @@
 use super::relations::{self, What};
 use crate::engine::DATABASE;
 use crate::plan::Scope;
-use crate::tables::{Cell, Kind, Rows};
+use crate::tables::{Cell, Columns, Kind, Rows};
 use arrow::datatypes::SchemaRef;
 
-pub(super) const TABLES: &[&str] = &[
-    "schemata",
-    "tables",
-    "columns",
-    "views",
-    "routines",
-    "table_constraints",
-    "key_column_usage",
-    "referential_constraints",
-    "constraint_column_usage",
-];
+/// The tables and their columns.
+pub(super) const TABLES: &[Columns] = {
+    use Kind::{Int4, Name, Text};
+    &[
+        (
+            "schemata",
+            &[
+                ("catalog_name", Name),
+                ("schema_name", Name),
+                ("schema_owner", Name),
+                ("default_character_set_catalog", Name),
+                ("default_character_set_schema", Name),
+                ("default_character_set_name", Name),
+                ("sql_path", Text),
+            ],
+        ),
+        (
+            "tables",
+            &[
+                ("table_catalog", Name),
+                ("table_schema", Name),
+                ("table_name", Name),
+                ("table_type", Text),
+                ("self_referencing_column_name", Name),
+                ("reference_generation", Text),
+                ("user_defined_type_catalog", Name),
+                ("user_defined_type_schema", Name),
+                ("user_defined_type_name", Name),
+                ("is_insertable_into", Text),
+                ("is_typed", Text),
+                ("commit_action", Text),
+            ],
+        ),
+        (
+            "columns",
+            &[
+                ("table_catalog", Name),
+                ("table_schema", Name),
+                ("table_name", Name),
+                ("column_name", Name),
+                ("ordinal_position", Int4),
+                ("column_default", Text),
+                ("is_nullable", Text),
+                ("data_type", Text),
+                ("character_maximum_length", Int4),
+                ("character_octet_length", Int4),
+                ("numeric_precision", Int4),
+                ("numeric_precision_radix", Int4),
+                ("numeric_scale", Int4),
+                ("datetime_precision", Int4),
+                ("interval_type", Text),
+                ("collation_name", Name),
+                ("udt_catalog", Name),
+                ("udt_schema", Name),
+                ("udt_name", Name),
+                ("is_self_referencing", Text),
+                ("is_identity", Text),
+                ("identity_generation", Text),
+                ("is_generated", Text),
+                ("generation_expression", Text),
+                ("is_updatable", Text),
+            ],
+        ),
+        (
+            "views",
+            &[
+                ("table_catalog", Name),
+                ("table_schema", Name),
+                ("table_name", Name),
+                ("view_definition", Text),
+                ("check_option", Text),
+                ("is_updatable", Text),
+                ("is_insertable_into", Text),
+            ],
+        ),
+        (
+            "routines",
+            &[
+                ("specific_catalog", Name),
+                ("specific_schema", Name),
+                ("specific_name", Name),
+                ("routine_catalog", Name),
+                ("routine_schema", Name),
+                ("routine_name", Name),
+                ("routine_type", Text),
+                ("data_type", Text),
+            ],
+        ),
+        (
+            "table_constraints",
+            &[
+                ("constraint_catalog", Name),
+                ("constraint_schema", Name),
+                ("constraint_name", Name),
+                ("table_catalog", Name),
+                ("table_schema", Name),
+                ("table_name", Name),
+                ("constraint_type", Text),
+                ("is_deferrable", Text),
+                ("initially_deferred", Text),
+                ("enforced", Text),
+            ],
+        ),
+        (
+            "key_column_usage",
+            &[
+                ("constraint_catalog", Name),
+                ("constraint_schema", Name),
+                ("constraint_name", Name),
+                ("table_catalog", Name),
+                ("table_schema", Name),
+                ("table_name", Name),
+                ("column_name", Name),
+                ("ordinal_position", Int4),
+                ("position_in_unique_constraint", Int4),
+            ],
+        ),
+        (
+            "referential_constraints",
+            &[
+                ("constraint_catalog", Name),
+                ("constraint_schema", Name),
+                ("constraint_name", Name),
+                ("unique_constraint_catalog", Name),
+                ("unique_constraint_schema", Name),
+                ("unique_constraint_name", Name),
+                ("match_option", Text),
+                ("update_rule", Text),
+                ("delete_rule", Text),
+            ],
+        ),
+        (
+            "constraint_column_usage",
+            &[
+                ("table_catalog", Name),
+                ("table_schema", Name),
+                ("table_name", Name),
+                ("column_name", Name),
+                ("constraint_catalog", Name),
+                ("constraint_schema", Name),
+                ("constraint_name", Name),
+            ],
+        ),
+    ]
+};
 
 /// An empty table of this name, with its columns.
 fn empty(table: &str) -> Option<Rows> {
-    use Kind::{Int4, Name, Text};
-    let columns: &[(&'static str, Kind)] = match table {
-        "schemata" => &[
-            ("catalog_name", Name),
-            ("schema_name", Name),
-            ("schema_owner", Name),
-            ("default_character_set_catalog", Name),
-            ("default_character_set_schema", Name),
-            ("default_character_set_name", Name),
-            ("sql_path", Text),
-        ],
-        "tables" => &[
-            ("table_catalog", Name),
-            ("table_schema", Name),
-            ("table_name", Name),
-            ("table_type", Text),
-            ("self_referencing_column_name", Name),
-            ("reference_generation", Text),
-            ("user_defined_type_catalog", Name),
-            ("user_defined_type_schema", Name),
-            ("user_defined_type_name", Name),
-            ("is_insertable_into", Text),
-            ("is_typed", Text),
-            ("commit_action", Text),
-        ],
-        "columns" => &[
-            ("table_catalog", Name),
-            ("table_schema", Name),
-            ("table_name", Name),
-            ("column_name", Name),
-            ("ordinal_position", Int4),
-            ("column_default", Text),
-            ("is_nullable", Text),
-            ("data_type", Text),
-            ("character_maximum_length", Int4),
-            ("character_octet_length", Int4),
-            ("numeric_precision", Int4),
-            ("numeric_precision_radix", Int4),
-            ("numeric_scale", Int4),
-            ("datetime_precision", Int4),
-            ("interval_type", Text),
-            ("collation_name", Name),
-            ("udt_catalog", Name),
-            ("udt_schema", Name),
-            ("udt_name", Name),
-            ("is_self_referencing", Text),
-            ("is_identity", Text),
-            ("identity_generation", Text),
-            ("is_generated", Text),
-            ("generation_expression", Text),
-            ("is_updatable", Text),
-        ],
-        "views" => &[
-            ("table_catalog", Name),
-            ("table_schema", Name),
-            ("table_name", Name),
-            ("view_definition", Text),
-            ("check_option", Text),
-            ("is_updatable", Text),
-            ("is_insertable_into", Text),
-        ],
-        "routines" => &[
-            ("specific_catalog", Name),
-            ("specific_schema", Name),
-            ("specific_name", Name),
-            ("routine_catalog", Name),
-            ("routine_schema", Name),
-            ("routine_name", Name),
-            ("routine_type", Text),
-            ("data_type", Text),
-        ],
-        "table_constraints" => &[
-            ("constraint_catalog", Name),
-            ("constraint_schema", Name),
-            ("constraint_name", Name),
-            ("table_catalog", Name),
-            ("table_schema", Name),
-            ("table_name", Name),
-            ("constraint_type", Text),
-            ("is_deferrable", Text),
-            ("initially_deferred", Text),
-            ("enforced", Text),
-        ],
-        "key_column_usage" => &[
-            ("constraint_catalog", Name),
-            ("constraint_schema", Name),
-            ("constraint_name", Name),
-            ("table_catalog", Name),
-            ("table_schema", Name),
-            ("table_name", Name),
-            ("column_name", Name),
-            ("ordinal_position", Int4),
-            ("position_in_unique_constraint", Int4),
-        ],
-        "referential_constraints" => &[
-            ("constraint_catalog", Name),
-            ("constraint_schema", Name),
-            ("constraint_name", Name),
-            ("unique_constraint_catalog", Name),
-            ("unique_constraint_schema", Name),
-            ("unique_constraint_name", Name),
-            ("match_option", Text),
-            ("update_rule", Text),
-            ("delete_rule", Text),
-        ],
-        "constraint_column_usage" => &[
-            ("table_catalog", Name),
-            ("table_schema", Name),
-            ("table_name", Name),
-            ("column_name", Name),
-            ("constraint_catalog", Name),
-            ("constraint_schema", Name),
-            ("constraint_name", Name),
-        ],
-        _ => return None,
-    };
-    Some(Rows::new(columns))
+    Rows::of(TABLES, table)
 }
 
 pub(super) fn schemas() -> Vec<(&'static str, SchemaRef)> {
-    TABLES.iter().filter_map(|table| empty(table).map(|rows| (*table, rows.schema()))).collect()
+    TABLES.iter().map(|(table, columns)| (*table, Rows::new(columns).schema())).collect()
 }
 
 pub(super) fn rows(scope: &Scope, table: &str) -> Option<Rows> {
@@ -153,6 +171,7 @@ pub(super) fn rows(scope: &Scope, table: &str) -> Option<Rows> {
         }
         "tables" => tables(scope, &mut rows),
         "columns" => columns(scope, &mut rows),
+        "table_constraints" | "key_column_usage" | "constraint_column_usage" => constraints(scope, table, &mut rows),
         "routines" => routines(scope, &mut rows),
         _ => {}
     }
@@ -202,6 +221,29 @@ fn columns(scope: &Scope, rows: &mut Rows) {
                 Cell::Null,
                 "NO".into(),
             ]);
+        }
+    }
+}
+
+fn constraints(scope: &Scope, table: &str, rows: &mut Rows) {
+    for relation in relations::all(scope) {
+        let Some(key) = &relation.key else { continue };
+        let named = |name: &str| -> [Cell; 3] { [DATABASE.into(), relation.name.schema.as_ref().into(), name.into()] };
+        let (of_key, of_table) = (named(&key.name), named(&relation.name.name));
+        if table == "table_constraints" {
+            let mut row: Vec<Cell> = of_key.into_iter().chain(of_table).collect();
+            row.extend(["PRIMARY KEY".into(), "NO".into(), "NO".into(), "YES".into()]);
+            rows.push(row);
+            continue;
+        }
+        for (at, place) in key.columns.iter().enumerate() {
+            let column: Cell = relation.columns.get(place - 1).map(|column| column.name.clone()).into();
+            let row = if table == "key_column_usage" {
+                of_key.iter().chain(&of_table).cloned().chain([column, (at + 1).into(), Cell::Null]).collect()
+            } else {
+                of_table.iter().cloned().chain([column]).chain(of_key.iter().cloned()).collect()
+            };
+            rows.push(row);
         }
     }
 }

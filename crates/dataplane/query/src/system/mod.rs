@@ -1,15 +1,17 @@
 //! Schemas of our own making: `mainstem`, `pg_catalog`, `information_schema`. Their rows are made when a statement opens them.
 
 mod information;
+mod keys;
 mod mainstem;
 mod oids;
 mod pg_catalog;
 mod relations;
 mod types;
 
+pub(crate) use keys::{definitions, sizes};
 pub(crate) use mainstem::{sources_columns, sources_rows};
 pub(crate) use pg_catalog::Library;
-pub(crate) use types::format_type;
+pub(crate) use types::{format_type, type_name};
 
 use crate::codes;
 use crate::enforce::Pass;
@@ -62,17 +64,16 @@ pub(crate) const SCHEMAS: &[&str] = &["mainstem", "pg_catalog", "information_sch
 
 /// Tables of ours, for hints.
 pub(crate) fn names() -> Vec<TableName> {
-    let of = |schema: &'static str, tables: &[&str]| tables.iter().map(|t| TableName::new(schema, t)).collect::<Vec<_>>();
-    let mut names = of("mainstem", mainstem::TABLES);
-    names.extend(of("information_schema", information::TABLES));
-    names.extend(of("pg_catalog", pg_catalog::OWN));
-    names
+    let ours = mainstem::TABLES.iter().map(|table| ("mainstem", *table));
+    let standard = information::TABLES.iter().map(|(table, _)| ("information_schema", *table));
+    let catalog = pg_catalog::OWN.iter().map(|(table, _)| ("pg_catalog", *table));
+    ours.chain(standard).chain(catalog).map(|(schema, table)| TableName::new(schema, table)).collect()
 }
 
 pub(crate) fn exists(scope: &Scope, name: &TableName) -> bool {
     match name.schema.as_ref() {
         "mainstem" => mainstem::TABLES.contains(&name.name.as_ref()),
-        "information_schema" => information::TABLES.contains(&name.name.as_ref()),
+        "information_schema" => information::TABLES.iter().any(|(table, _)| *table == name.name.as_ref()),
         "pg_catalog" => pg_catalog::exists(scope, &name.name),
         _ => false,
     }

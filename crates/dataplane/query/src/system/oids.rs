@@ -42,6 +42,11 @@ pub(super) fn of_table(scope: &Scope, name: &TableName) -> i32 {
     }
 }
 
+/// A table's key: of its index, of its constraint.
+pub(super) fn of_key(name: &TableName) -> (i32, i32) {
+    (hashed(&["index", &name.schema, &name.name]), hashed(&["constraint", &name.schema, &name.name]))
+}
+
 pub(super) fn of_system_table(name: &TableName) -> i32 {
     match (name.schema.as_ref(), name.name.as_ref()) {
         ("pg_catalog", "pg_type") => 1247,

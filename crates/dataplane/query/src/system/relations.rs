@@ -1,5 +1,6 @@
 //! Every relation that there is, with its columns: what both catalogs describe.
 
+use super::keys::Key;
 use super::types::{self, PgType};
 use super::{information, mainstem, oids, pg_catalog};
 use crate::plan::Scope;
@@ -23,6 +24,7 @@ pub(super) struct Relation {
     pub(super) columns: Vec<RelationColumn>,
     /// The live table behind it.
     pub(super) view: Option<Arc<TableView>>,
+    pub(super) key: Option<Key>,
 }
 
 pub(super) struct RelationColumn {
@@ -41,6 +43,7 @@ pub(super) fn all(scope: &Scope) -> Vec<Relation> {
             what: What::Table,
             columns: columns(&view.schema),
             view: Some(view.clone()),
+            key: Key::of(&view.schema, name),
         });
     }
     for (name, leaves) in &scope.snapshot.parents {
@@ -53,6 +56,7 @@ pub(super) fn all(scope: &Scope) -> Vec<Relation> {
             what: What::View,
             columns: columns(&tables::parent_columns(own, &schemas)),
             view: None,
+            key: None,
         });
     }
     relations.extend(mainstem::schemas(scope).into_iter().map(|(table, schema)| own("mainstem", table, &schema)));
@@ -82,6 +86,7 @@ fn own(schema: &str, table: &str, columns: &SchemaRef) -> Relation {
         what: if schema == "pg_catalog" { What::Table } else { What::View },
         columns: columns.fields().iter().map(column).collect(),
         view: None,
+        key: None,
         name,
     }
 }

@@ -106,6 +106,11 @@ pub(super) fn of_field(field: &Field) -> PgType {
     }
 }
 
+/// A field's type as `pg_typeof` says it.
+pub(crate) fn type_name(field: &Field) -> &'static str {
+    of_field(field).long
+}
+
 impl PgType {
     /// As `format_type` writes it.
     pub(super) fn formatted(&self) -> String {

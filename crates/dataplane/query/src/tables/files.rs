@@ -174,6 +174,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::single_range_in_vec_init)] // lists of ranges, some of one
     fn selections_skip_the_dead_and_cover_all_rows() {
         check(&[], 5, &[0..5]);
         check(&[0], 5, &[1..5]);

@@ -7,7 +7,7 @@ mod rows;
 
 pub(crate) use live::LiveTable;
 pub(crate) use parents::{parent_columns, view_over};
-pub(crate) use rows::{Cell, Kind, Rows};
+pub(crate) use rows::{Cell, Columns, Kind, Rows};
 
 use crate::enforce::Pass;
 use datafusion::catalog::TableProvider;

@@ -2,8 +2,8 @@
 
 use crate::enforce::Pass;
 use arrow::array::{
-    ArrayRef, BooleanArray, Float32Array, Int16Array, Int32Array, Int64Array, ListBuilder, RecordBatch, StringBuilder,
-    StringViewArray, TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Float32Array, Int16Array, Int16Builder, Int32Array, Int64Array, ListBuilder, RecordBatch,
+    StringBuilder, StringViewArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::TableProvider;
@@ -31,7 +31,12 @@ pub(crate) enum Kind {
     TimestampTz,
     /// text[]
     Texts,
+    /// int2[]
+    Int2s,
 }
+
+/// A table's name and its columns.
+pub(crate) type Columns = (&'static str, &'static [(&'static str, Kind)]);
 
 /// A value; it must fit its column's kind, else it is shown as NULL.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +46,7 @@ pub(crate) enum Cell {
     Int(i64),
     Float(f32),
     Text(String),
+    Ints(Vec<i64>),
 }
 
 impl From<&str> for Cell {
@@ -95,6 +101,11 @@ impl Rows {
         Self { columns: columns.to_vec(), rows: Vec::new() }
     }
 
+    /// The table of this name, if it is one of these.
+    pub(crate) fn of(tables: &[Columns], name: &str) -> Option<Self> {
+        tables.iter().find(|(table, _)| *table == name).map(|(_, columns)| Self::new(columns))
+    }
+
     /// Adds a row; missing cells at its end are NULL.
     pub(crate) fn push(&mut self, row: Vec<Cell>) {
         self.rows.push(row);
@@ -127,6 +138,7 @@ fn field(name: &str, kind: Kind) -> Field {
         Kind::Name => (DataType::Utf8View, Some("name")),
         Kind::Char => (DataType::Utf8View, Some("char")),
         Kind::TimestampTz => (DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), None),
+        Kind::Int2s => (DataType::List(Arc::new(Field::new_list_field(DataType::Int16, true))), None),
         Kind::Texts => (DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true))), None),
     };
     let field = Field::new(name, arrow, true);
@@ -158,6 +170,16 @@ fn array(kind: Kind, rows: &[Vec<Cell>], at: usize) -> ArrayRef {
         }
         Kind::Text | Kind::Name | Kind::Char => Arc::new(rows.iter().map(text).collect::<StringViewArray>()),
         Kind::TimestampTz => Arc::new(rows.iter().map(int).collect::<TimestampMicrosecondArray>().with_timezone("UTC")),
+        Kind::Int2s => {
+            let mut lists = ListBuilder::new(Int16Builder::new());
+            for row in rows {
+                match cell(row) {
+                    Cell::Ints(values) => lists.append_value(values.into_iter().map(|v| i16::try_from(v).ok())),
+                    _ => lists.append_null(),
+                }
+            }
+            Arc::new(lists.finish())
+        }
         Kind::Texts => {
             let mut lists = ListBuilder::new(StringBuilder::new());
             // Privileges and options: there are none, so all are NULL.

@@ -1,5 +1,5 @@
 //! The Delta log of one generation of a table, written by hand: one writer, strict compare-and-swap on the version, deletes and the
-//! barrier's number in the same commit (`docs/rfcs/0004-tables.md`; actions as in the Delta protocol, "Actions").
+//! barrier's number in the same commit (`docs/rfcs/0006-tables.md`; actions as in the Delta protocol, "Actions").
 
 mod checkpoint;
 mod clean;

@@ -3,7 +3,7 @@
 use super::session::Session;
 use super::tls::{self, TlsMode};
 use super::{FrameReader, Io, ServerError, lost, protocol};
-use crate::codes;
+use crate::{codes, metrics};
 use bytes::BytesMut;
 use mainstem_env::{Env, net};
 use mainstem_types::{Error, Result};
@@ -51,6 +51,7 @@ const PINNED: &[(&str, &str)] = &[
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
+    ("idle_session_timeout", "0"),
     ("default_transaction_isolation", "read committed"),
     ("default_transaction_read_only", "off"),
     ("synchronous_commit", "local"),
@@ -58,6 +59,9 @@ const PINNED: &[(&str, &str)] = &[
     ("tcp_keepalives_interval", "10"),
     ("tcp_keepalives_count", "3"),
 ];
+
+/// The version that brought `transaction_timeout`, which would end a long copy.
+const TRANSACTION_TIMEOUT_SINCE: u32 = 17;
 
 impl Target {
     /// `host:port/database`, for messages.
@@ -112,9 +116,15 @@ impl Target {
             }
         };
         let encrypted = encrypt && end_point.is_some();
-        let mut login = Login { target: self, reader: FrameReader::new(io), end_point, encrypted };
+        let mut login = Login { target: self, reader: FrameReader::new(io), end_point, encrypted, version: 0 };
         login.run(replication).await?;
-        Ok(Session::new(login.reader, self.place()))
+        let version = login.version;
+        let mut session = Session::new(login.reader, self.place());
+        if version >= TRANSACTION_TIMEOUT_SINCE && !replication {
+            // Older servers refuse a startup that names it.
+            session.query("SET transaction_timeout = 0").await?;
+        }
+        Ok(session)
     }
 
     /// Asks for TLS. Some(empty) as end point = encrypted, but without a channel binding.
@@ -149,6 +159,8 @@ struct Login<'a> {
     reader: FrameReader<Box<dyn Io>>,
     end_point: Option<Vec<u8>>,
     encrypted: bool,
+    /// The server's major version, once it told.
+    version: u32,
 }
 
 impl Login<'_> {
@@ -176,7 +188,13 @@ impl Login<'_> {
                 b'R' => self.authenticate(&body).await?,
                 b'Z' => return Ok(()),
                 b'E' => return Err(self.refused(&body)),
-                _ => {} // parameters, the key for cancelling, notices
+                b'S' => {
+                    if let Some(version) = body.strip_prefix(b"server_version\0") {
+                        let digits = version.iter().take_while(|b| b.is_ascii_digit());
+                        self.version = digits.fold(0u32, |n, d| n.saturating_mul(10).saturating_add(u32::from(d - b'0')));
+                    }
+                }
+                _ => {} // the key for cancelling, notices
             }
         }
     }
@@ -255,7 +273,11 @@ impl Login<'_> {
         frontend::sasl_response(scram.message(), &mut out).map_err(refused)?;
         self.send(out).await?;
         let last = self.sasl_body(12).await?;
-        scram.finish(&last).map_err(refused)
+        scram.finish(&last).map_err(refused)?;
+        if mechanism == sasl::SCRAM_SHA_256_PLUS {
+            metrics::CHANNEL_BOUND_LOGINS.add(1);
+        }
+        Ok(())
     }
 
     async fn sasl_body(&mut self, step: i32) -> Result<Vec<u8>> {

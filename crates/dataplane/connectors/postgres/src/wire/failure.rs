@@ -37,11 +37,14 @@ impl ServerError {
         match state {
             "28P01" | "28000" => (FixInput, codes::LOGIN),
             "3D000" => (FixInput, codes::NO_DATABASE),
+            "42501" if self.message.contains("row-level security") => (FixInput, codes::ROW_SECURITY),
             "42501" => (FixInput, codes::RIGHTS),
             "55006" => (Retry, codes::SLOT_BUSY),
             // Opening the stream again runs `prepare`, which finds the loss and rebuilds.
             "58P01" => (Retry, codes::SLOT_LOST),
             "55000" if self.message.contains("slot") => (Retry, codes::SLOT_LOST),
+            // A publication that the slot's reading did not find at that time: never heals by itself.
+            "42704" if self.message.starts_with("publication ") => (Retry, codes::SLOT_LOST),
             "42P01" => (FixInput, codes::NO_TABLE),
             _ if ["08", "53", "57", "40"].iter().any(|class| state.starts_with(class)) => (Retry, codes::UNREACHABLE),
             "55P03" => (Retry, codes::STATEMENT),
@@ -56,6 +59,7 @@ impl ServerError {
             "PG-003" => "check user and password in the URL, and the server's pg_hba.conf",
             "PG-004" => "check the database's name at the end of the URL",
             "PG-005" => "`mainstem check URL` prints the grants that are missing",
+            "PG-017" => "ALTER ROLE ... BYPASSRLS for the role of the URL",
             _ => "",
         };
         let error = Error::new(kind, code, format!("{server}: {} (SQLSTATE {})", self.message, self.sqlstate));
