@@ -22,6 +22,9 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Encoded bytes at which a row group ends whatever its rows: they are in memory until then.
+const GROUP_BYTES_MAX: usize = 32 << 20;
+
 /// A Parquet file of a table.
 #[derive(Debug)]
 pub(crate) struct DataFile {
@@ -120,7 +123,11 @@ impl FileWriter {
         let columns = columns.collect::<Result<Vec<_>, _>>().map_err(arrow_error)?;
         let batch = RecordBatch::try_new(self.stored.clone(), columns).map_err(arrow_error)?;
         self.rows += batch.num_rows() as u64;
-        self.writer.write(&batch).map_err(file_error(&self.path, "write"))
+        self.writer.write(&batch).map_err(file_error(&self.path, "write"))?;
+        if self.writer.in_progress_size() > GROUP_BYTES_MAX {
+            self.writer.flush().map_err(file_error(&self.path, "write"))?;
+        }
+        Ok(())
     }
 
     /// Ends the file and syncs it; the directory is the caller's to sync.

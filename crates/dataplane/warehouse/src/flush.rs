@@ -1,6 +1,7 @@
 //! Flush: a checkpoint of the log. Hot rows as they are at a barrier become Parquet files, changed bitmaps one deletion-vector file, and
 //! both, with the barrier's number, one Delta commit per table. All of it beside the applier; only freezing and installing take its lock.
 
+use crate::codes;
 use crate::delta::{Change, DeltaTable};
 use crate::files::{DataFile, io_error};
 use crate::index::RowAddr;
@@ -10,7 +11,7 @@ use crate::run::Run;
 use crate::segment::Body;
 use crate::source::{Source, SourceState};
 use mainstem_env::fault;
-use mainstem_types::{Generation, Result, TableId};
+use mainstem_types::{Error, Generation, Result, TableId};
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
@@ -48,7 +49,10 @@ impl Source {
     /// goes on hot and is tried again at the next; the first such error is returned after the others are done.
     pub fn flush(&self) -> Result<Flushed> {
         let _one = self.flushing.lock();
-        let plans = self.with_state(freeze_all)?;
+        let plans = {
+            let _between_groups = self.applying.lock();
+            self.with_state(freeze_all)?
+        };
         let mut failed = None;
         for plan in plans {
             if let Err(error) = self.flush_one(plan) {
@@ -90,6 +94,13 @@ impl Source {
             }
             Err(error) => {
                 self.with_rows(table, generation, |rows| rows.thaw(plan.frozen));
+                if error.code().id == codes::FOREIGN_COMMIT.id {
+                    // It would fail for ever, and nobody may wait for its memory.
+                    self.with_state(|state| {
+                        state.tables.get_mut(&table).into_iter().for_each(|t| t.fail(foreign(&error)));
+                        state.touch();
+                    });
+                }
                 Err(error)
             }
         }
@@ -150,6 +161,10 @@ fn commit(plan: &mut Plan) -> Result<(Option<Written>, Option<u64>)> {
     Ok((written, delta.version))
 }
 
+fn foreign(error: &Error) -> Error {
+    Error::fix(codes::FOREIGN_COMMIT, error.message().to_string()).hint("RESYNC the table to build it anew")
+}
+
 /// What of a source is durable: a generation without changes is as far as its source.
 fn flushed(state: &mut SourceState) -> Flushed {
     let mut tables = Vec::new();
@@ -157,9 +172,10 @@ fn flushed(state: &mut SourceState) -> Flushed {
     for table in state.tables.values_mut() {
         let here = Resume { seq, offset: table.offset, topic_generation: table.topic_generation };
         let id = table.record.table;
-        let broken = table.broken.is_some();
+        // Within a group, what the table says of its topic is ahead of the barrier.
+        let behind = table.broken.is_some() || state.mid_group;
         for rows in table.live.iter_mut() {
-            if !rows.changed && !broken && rows.index.frozen.is_none() {
+            if !rows.changed && !behind && rows.index.frozen.is_none() {
                 rows.flushed = here;
             }
             tables.push(FlushedTable { table: id, generation: rows.home.generation, resume: rows.flushed });

@@ -81,6 +81,9 @@ impl HotKeys {
     }
 }
 
+/// A key, an address, and the map's own byte.
+const ENTRY_BYTES: usize = 40;
+
 #[derive(Default)]
 pub(crate) struct Index {
     pub active: HotKeys,
@@ -127,9 +130,15 @@ impl Index {
         }
     }
 
-    /// Gives the keys of a flush that failed back to the active map, which has live rows only.
-    pub fn thaw(&mut self, multiset: bool, live: &impl Fn(RowAddr) -> bool) {
-        let Some(frozen) = self.frozen.take() else { return };
+    /// What the maps take in memory, about.
+    pub fn hot_bytes(&self) -> usize {
+        let maps = [Some(&self.active), self.frozen.as_ref()];
+        let entries: usize = maps.into_iter().flatten().map(|keys| keys.first.capacity() + keys.more.len() * 2).sum();
+        entries * ENTRY_BYTES
+    }
+
+    /// Gives the keys of a flush or a spill that failed back to the active map, which has live rows only.
+    pub fn give_back(&mut self, frozen: HotKeys, multiset: bool, live: &impl Fn(RowAddr) -> bool) {
         let more = frozen.more.into_iter().flat_map(|(key, list)| list.into_iter().map(move |at| (key, at)));
         for (key, at) in frozen.first.into_iter().chain(more).filter(|(_, at)| live(*at)) {
             if multiset {

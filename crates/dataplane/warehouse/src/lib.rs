@@ -7,6 +7,7 @@ mod files;
 mod flush;
 mod index;
 mod keys;
+mod memory;
 pub mod metrics;
 mod open;
 mod replay;
@@ -16,6 +17,7 @@ mod segment;
 mod settings;
 mod snapshot;
 mod source;
+mod spill;
 mod table;
 mod warehouse;
 

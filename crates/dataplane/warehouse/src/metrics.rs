@@ -14,6 +14,10 @@ pub static FLUSH_FAILURES: Counter =
     Counter::new("mainstem_warehouse_flush_failures_total", "How many flushes of a source failed and will be tried again?");
 pub static FLUSHED_ROWS: Counter =
     Counter::new("mainstem_warehouse_flushed_rows_total", "How many rows were written to Parquet files?");
+pub static SPILLS: Counter =
+    Counter::new("mainstem_warehouse_spills_total", "How many times were rows written to a file because memory was short?");
+pub static ROOM_WAITS: Counter =
+    Counter::new("mainstem_warehouse_room_waits_total", "How many times did an applier wait for a flush to free memory?");
 pub static REPLAYED_ROWS: Counter =
     Counter::new("mainstem_warehouse_replayed_rows_total", "How many change events were replayed from the log at start?");
 pub static RUNS_REBUILT: Counter = Counter::new(
@@ -29,6 +33,8 @@ static ALL: &[&dyn Metric] = &[
     &FLUSHES,
     &FLUSH_FAILURES,
     &FLUSHED_ROWS,
+    &SPILLS,
+    &ROOM_WAITS,
     &REPLAYED_ROWS,
     &RUNS_REBUILT,
 ];

@@ -12,6 +12,7 @@ use crate::rows::{Home, Resume, Rows};
 use crate::run::Run;
 use crate::segment::{Body, Segment};
 use crate::source::{Source, SourceState};
+use crate::spill::Hold;
 use crate::table::{Ground, Table, remove_dir};
 use arrow::array::{Array, ArrayRef, new_null_array};
 use bytes::Bytes;
@@ -126,7 +127,7 @@ pub(crate) fn open_sources(ground: &Ground, words: Words, reader: &GroupReader) 
     }
     for (name, mut state) in states {
         let barrier = words.barriers.get(&name);
-        replay(&mut state, reader);
+        replay(&mut Hold::Alone(&mut state), reader);
         let visible = barrier.map(|barrier| {
             state.seq = barrier.seq;
             state.tables.values_mut().for_each(|t| t.set_position(&barrier.position.0));
@@ -145,7 +146,7 @@ pub(crate) fn open_sources(ground: &Ground, words: Words, reader: &GroupReader) 
 
 /// Everything after what is flushed, table by table: nobody sees anything before all are done. A barrier is appended together with its
 /// rows, so a topic's end is its end at the last barrier.
-fn replay(state: &mut SourceState, reader: &GroupReader) {
+fn replay(state: &mut Hold<'_>, reader: &GroupReader) {
     let ids: Vec<TableId> = state.tables.keys().copied().collect();
     let spans: BTreeMap<_, (i64, i64)> = reader.log.partitions().into_iter().map(|p| (p.at, (p.start, p.end))).collect();
     for id in ids {

@@ -16,7 +16,7 @@ use mainstem_env::Env;
 use mainstem_types::{Error, Generation, Identity, Result, SourceName, TableId, TableSchema};
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
@@ -85,6 +85,8 @@ pub(crate) struct Rows {
     pub hot_bytes: usize,
     /// Views of files that were truncated away but may still be read.
     pub gone_views: Vec<Weak<FileView>>,
+    /// Files of the table and of its index that it does without.
+    dropped: Vec<PathBuf>,
 }
 
 /// A hot segment as it was at a barrier.
@@ -131,6 +133,7 @@ impl Rows {
             delta_version: None,
             hot_bytes: 0,
             gone_views: Vec::new(),
+            dropped: Vec::new(),
             schema,
             home,
         }
@@ -215,14 +218,51 @@ impl Rows {
     /// Drops everything.
     pub fn clear(&mut self) {
         for segment in std::mem::take(&mut self.segments).into_values() {
-            if let Body::File(filed) = segment.body {
-                self.gone_views.extend(filed.handed_out());
-            }
+            self.give_up(segment);
         }
         self.open = None;
-        self.index = Index::default();
+        let index = std::mem::take(&mut self.index);
+        self.dropped.extend(index.runs.iter().map(|run| run.path.clone()));
         self.live_rows = 0;
         self.truncations += 1;
+    }
+
+    /// Forgets a segment; its file stays while a snapshot or the Delta log has it.
+    fn give_up(&mut self, segment: Segment) {
+        if let Body::File(filed) = segment.body {
+            self.gone_views.extend(filed.handed_out());
+            self.dropped.push(filed.file.path.clone());
+        }
+    }
+
+    /// Files that the table does without since the last call.
+    pub fn let_go(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// Those of them, now or before, that a snapshot still reads.
+    pub fn pinned(&mut self) -> BTreeSet<PathBuf> {
+        self.gone_views.retain(|view| view.strong_count() > 0);
+        self.gone_views.iter().filter_map(Weak::upgrade).map(|view| view.path.clone()).collect()
+    }
+
+    /// What rows in memory and their keys take.
+    pub fn memory(&self) -> usize {
+        self.hot_bytes + self.index.hot_bytes()
+    }
+
+    /// Bytes of hot rows that are not on their way to a file.
+    pub fn spillable_bytes(&self) -> usize {
+        let hot = |s: &Segment| {
+            if let Body::Hot(hot) = &s.body
+                && !hot.frozen
+            {
+                hot.bytes.max(1)
+            } else {
+                0
+            }
+        };
+        self.segments.values().map(hot).sum()
     }
 
     /// Rows, dead ones included.
@@ -247,11 +287,8 @@ impl Rows {
     /// Gives up files none of whose rows is live; the next commit takes them out.
     pub fn drop_dead_files(&mut self) {
         let dead = |s: &Segment| matches!(s.body, Body::File(_)) && s.dead.len() >= u64::from(s.rows);
-        for (_, segment) in self.segments.extract_if(.., |_, s| dead(s)) {
-            if let Body::File(filed) = segment.body {
-                self.gone_views.extend(filed.handed_out());
-            }
-        }
+        let gone: Vec<Segment> = self.segments.extract_if(.., |_, s| dead(s)).map(|(_, s)| s).collect();
+        gone.into_iter().for_each(|segment| self.give_up(segment));
     }
 
     /// Sets all hot rows that are not already on their way aside; the index is the caller's.
@@ -275,6 +312,10 @@ impl Rows {
     /// Replaces frozen segments by the file they were written to; rows that died meanwhile are dead in the file too.
     pub fn install(&mut self, frozen: Frozen, written: Option<Written>) -> Result<()> {
         if frozen.truncations != self.truncations {
+            if let Some(written) = written {
+                self.dropped.push(written.file.path.clone());
+                self.dropped.extend(written.run.map(|run| run.path));
+            }
             return Ok(());
         }
         let mut dead = RoaringBitmap::new();
@@ -293,30 +334,34 @@ impl Rows {
 
     /// Gives frozen segments back after a flush that failed.
     pub fn thaw(&mut self, frozen: Frozen) {
+        if let Some(keys) = self.index.frozen.take() {
+            self.unfreeze(frozen, keys);
+        }
+    }
+
+    fn unfreeze(&mut self, frozen: Frozen, keys: HotKeys) {
         for part in frozen.segments {
             if let Some(Segment { body: Body::Hot(hot), .. }) = self.segments.get_mut(&part.id) {
                 hot.frozen = false;
             }
         }
         let segments = &self.segments;
-        self.index.thaw(self.multiset, &|at: RowAddr| segments.get(&at.segment).is_some_and(|s| s.is_live(at.row)));
+        self.index.give_back(keys, self.multiset, &|at: RowAddr| segments.get(&at.segment).is_some_and(|s| s.is_live(at.row)));
         self.changed = true;
     }
 
-    /// Writes hot rows to Parquet at once, uncommitted until the next flush: when there is no room for them.
-    pub fn spill(&mut self) -> Result<()> {
-        let mut frozen = self.freeze()?;
-        if frozen.segments.is_empty() {
-            return Ok(());
-        }
-        self.home.create_dirs()?;
-        match frozen.write(&self.home) {
-            Ok(written) => {
-                self.index.active = HotKeys::default();
-                self.install(frozen, written)
-            }
+    /// Takes hot rows and their keys out for a file that the next flush commits. Nothing may be looked up until they are back.
+    pub fn set_aside(&mut self) -> Result<(Frozen, HotKeys)> {
+        let frozen = self.freeze()?;
+        Ok((frozen, std::mem::take(&mut self.index.active)))
+    }
+
+    /// Puts them back, in a file or, when that failed, as they were.
+    pub fn put_back(&mut self, frozen: Frozen, keys: HotKeys, written: Result<Option<Written>>) -> Result<()> {
+        match written {
+            Ok(written) => self.install(frozen, written),
             Err(error) => {
-                self.thaw(frozen);
+                self.unfreeze(frozen, keys);
                 Err(error)
             }
         }

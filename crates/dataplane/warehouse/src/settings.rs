@@ -9,6 +9,9 @@ pub struct WarehouseSettings {
     pub flush_interval_ms: u64,
     /// Hot bytes of a source at which it is flushed early.
     pub flush_bytes: u64,
+    /// Bytes of rows in memory over all tables of all sources. From half of it on, rows of copies go to Parquet and sources are flushed
+    /// early; above it appliers wait, and with them the reading of their sources.
+    pub memory_bytes_max: u64,
     /// Hot bytes of one table at which its rows go to Parquet on the apply path: the bound when flushing cannot keep up.
     pub hot_bytes_max: u64,
     /// The same for a table that is being copied and that nobody reads yet.
@@ -19,6 +22,9 @@ pub struct WarehouseSettings {
     pub index_runs_max: usize,
     /// Delta commits between two checkpoints.
     pub checkpoint_commits: u64,
+    /// How long files that a newer version of a table does without are kept for readers outside, milliseconds. Old versions of a Delta
+    /// table can be read for as long.
+    pub file_retention_ms: u64,
 }
 
 impl Default for WarehouseSettings {
@@ -26,11 +32,13 @@ impl Default for WarehouseSettings {
         Self {
             flush_interval_ms: 30_000,
             flush_bytes: 96 << 20,
+            memory_bytes_max: 256 << 20,
             hot_bytes_max: 192 << 20,
             copy_bytes_max: 48 << 20,
             row_group_rows: 128 * 1024,
             index_runs_max: 12,
             checkpoint_commits: 100,
+            file_retention_ms: 3_600_000,
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The live tables of one source and the applier that moves them from barrier to barrier, all together.
 
 use crate::codes;
-use crate::metrics;
 use crate::snapshot::{Snapshot, TableView};
-use crate::table::{Gone, Ground, Table, note_hot_bytes};
+use crate::spill::Hold;
+use crate::table::{Gone, Ground, Table};
 use mainstem_envelope::tail::{Group, Visible};
 use mainstem_types::{Barrier, Error, Result, SourceName, TableBatch, TableId, TableName, TableState};
 use parking_lot::Mutex;
@@ -23,6 +23,8 @@ pub(crate) struct Source {
     pub visible: watch::Sender<Option<Visible>>,
     /// One flush at a time.
     pub flushing: Mutex<()>,
+    /// Held from a group's first row to its barrier, also while `state` is not: a flush begins between groups. Taken before `state`.
+    pub applying: Mutex<()>,
 }
 
 pub(crate) struct SourceState {
@@ -34,7 +36,11 @@ pub(crate) struct SourceState {
     pub gone: Vec<Gone>,
     /// A group could not be read whole: nothing may be shown, flushed or applied any more until the next start.
     pub halted: bool,
-    hot_bytes: usize,
+    /// Rows after the last barrier are applied.
+    pub mid_group: bool,
+    /// Tables that went over their own bound of memory.
+    pub full: Vec<TableId>,
+    memory: usize,
     shown: Option<Arc<SourceSnapshot>>,
 }
 
@@ -60,8 +66,10 @@ impl SourceSnapshot {
         }
         // An inherited parent's own rows belong to its view as well.
         for (parent, leaves) in &mut snapshot.parents {
-            if snapshot.tables.contains_key(parent) && !leaves.contains(parent) {
-                leaves.insert(0, parent.clone());
+            if snapshot.tables.contains_key(parent)
+                && let Err(at) = leaves.binary_search(parent)
+            {
+                leaves.insert(at, parent.clone());
             }
         }
     }
@@ -76,7 +84,9 @@ impl SourceState {
             topics: BTreeMap::new(),
             gone: Vec::new(),
             halted: false,
-            hot_bytes: 0,
+            mid_group: false,
+            full: Vec::new(),
+            memory: 0,
             shown: None,
         }
     }
@@ -94,8 +104,8 @@ impl SourceState {
     /// Forgets what was shown; call after any change.
     pub fn touch(&mut self) {
         self.shown = None;
-        let hot = self.tables.values().map(Table::hot_bytes).sum();
-        note_hot_bytes(&mut self.hot_bytes, hot);
+        let now = if self.halted { 0 } else { self.tables.values().map(Table::memory).sum() };
+        self.ground.memory.note(&mut self.memory, now);
     }
 
     /// Bytes that a flush would write.
@@ -120,11 +130,21 @@ impl SourceState {
     }
 
     pub fn apply(&mut self, batch: &TableBatch) {
-        if let Some(table) = self.tables.get_mut(&batch.table) {
-            table.apply(batch, &mut self.gone);
-        } else {
+        let Some(table) = self.tables.get_mut(&batch.table) else {
             tracing::warn!(table = %batch.table, "rows of a table that no barrier named are left out");
+            return;
+        };
+        let before = table.memory();
+        table.apply(batch, &mut self.gone);
+        let settings = &self.ground.settings;
+        let over = |rows: &crate::rows::Rows, bound: u64| rows.memory() as u64 > bound;
+        if table.live.as_ref().is_some_and(|r| over(r, settings.hot_bytes_max))
+            || table.filling.as_ref().is_some_and(|r| over(r, settings.copy_bytes_max))
+        {
+            self.full.push(batch.table);
         }
+        let now = (self.memory + table.memory()).saturating_sub(before);
+        self.ground.memory.note(&mut self.memory, now);
     }
 
     /// The barrier itself: from here on its rows may be seen.
@@ -133,7 +153,7 @@ impl SourceState {
             if record.state == TableState::Dropped {
                 if let Some(table) = self.tables.remove(&record.table) {
                     self.topics.remove(&table.record.topic);
-                    self.gone.extend(table.retire());
+                    table.retire(self.ground.retained_until_ms(), &mut self.gone);
                 }
             } else if let Some(table) = self.tables.get_mut(&record.table) {
                 table.set_record(record, &mut self.gone);
@@ -155,7 +175,14 @@ impl SourceState {
 impl Source {
     pub fn new(name: SourceName, state: SourceState, visible: Option<Visible>) -> Self {
         let (visible, _) = watch::channel(visible);
-        Self { name, state: Mutex::new(state), published: Mutex::new(None), visible, flushing: Mutex::new(()) }
+        Self {
+            name,
+            state: Mutex::new(state),
+            published: Mutex::new(None),
+            visible,
+            flushing: Mutex::default(),
+            applying: Mutex::default(),
+        }
     }
 
     pub fn with_state<T>(&self, use_it: impl FnOnce(&mut SourceState) -> T) -> T {
@@ -179,12 +206,13 @@ impl Source {
     pub fn apply(
         &self,
         group: &mut Group,
-        read: &mut dyn FnMut(&mut SourceState, &Barrier) -> Result<()>,
+        read: &mut dyn FnMut(&mut Hold<'_>, &Barrier) -> Result<()>,
         now_us: i64,
     ) -> Result<()> {
         let rows: Option<usize> = group.batches.as_ref().map(|batches| batches.iter().map(|b| b.changes.len()).sum());
         let large = rows.is_none_or(|rows| rows > QUICK_ROWS);
-        let mut state = self.state.lock();
+        let _applying = self.applying.lock();
+        let mut state = Hold::Shared(self.state.lock());
         if group.barrier.seq <= state.seq {
             return Ok(());
         }
@@ -197,14 +225,22 @@ impl Source {
             let before = state.show()?;
             *self.published.lock() = Some(before);
         }
+        state.mid_group = true;
         state.announce(&group.barrier);
         let mut done = Ok(());
         match group.batches.take() {
-            Some(batches) => batches.iter().for_each(|batch| state.apply(batch)),
+            Some(batches) => batches.iter().for_each(|batch| {
+                state.apply(batch);
+                if large {
+                    // Readers have what was published.
+                    state.make_room();
+                }
+            }),
             None => done = read(&mut state, &group.barrier),
         }
         if done.is_ok() {
             state.arrive(&group.barrier);
+            state.mid_group = false;
         }
         // A group that could not be read whole stays unseen: readers keep what was published.
         state.halted = done.is_err();
@@ -216,6 +252,7 @@ impl Source {
         // Whoever waited for this barrier must find it in the next snapshot.
         if done.is_ok() {
             self.tell(&group.barrier, now_us);
+            Hold::Shared(self.state.lock()).make_room();
         }
         done
     }
@@ -230,18 +267,45 @@ impl Source {
         });
     }
 
-    /// Removes directories that nobody reads any more.
-    pub fn sweep(&self) {
-        let (ground, free) = self.with_state(|state| {
-            let free: Vec<Gone> = state.gone.extract_if(.., |g| g.is_free()).collect();
-            (state.ground.clone(), free)
+    /// Removes files and directories that nobody needs any more. What cannot be removed now is tried again.
+    pub fn clean(&self) {
+        let _one = self.flushing.lock();
+        let (ground, free, tables) = self.with_state(|state| {
+            let now_ms = state.ground.now_ms();
+            let free: Vec<Gone> = state.gone.extract_if(.., |g| g.is_free(now_ms)).collect();
+            let live = state.tables.values_mut().filter_map(|t| t.live.as_mut());
+            let tables: Vec<_> = live.map(|rows| (rows.delta.clone(), rows.let_go(), rows.pinned())).collect();
+            (state.ground.clone(), free, tables)
         });
         free.iter().for_each(|gone| gone.remove(&ground.env));
+        for (delta, dropped, pinned) in tables {
+            if let Err(error) = delta.lock().clean(dropped, &pinned) {
+                tracing::warn!(source = %self.name, error = %error.chain(), "files that are not needed any more stay for now");
+            }
+        }
+    }
+
+    /// Gives all tables up; returns the directories that go as soon as no snapshot reads them.
+    pub fn retire(&self) -> Vec<Gone> {
+        let _one = self.flushing.lock();
+        self.with_state(|state| {
+            state.halted = true;
+            let mut gone = std::mem::take(&mut state.gone);
+            std::mem::take(&mut state.tables).into_values().for_each(|table| table.retire(0, &mut gone));
+            gone.iter_mut().for_each(|g| g.after_ms = 0);
+            state.touch();
+            *self.published.lock() = None;
+            gone
+        })
     }
 }
 
 impl Drop for SourceState {
     fn drop(&mut self) {
-        metrics::HOT_BYTES.add(-(self.hot_bytes as i64));
+        self.ground.memory.note(&mut self.memory, 0);
     }
 }
+
+#[cfg(test)]
+#[path = "source_tests.rs"]
+mod tests;

@@ -1,7 +1,7 @@
 //! A live table: the record that the pipeline keeps of it, the generation that readers see and the one being filled.
 
 use crate::codes;
-use crate::metrics;
+use crate::memory::Memory;
 use crate::rows::{Home, Rows};
 use crate::settings::WarehouseSettings;
 use crate::snapshot::{FileView, TableView};
@@ -18,9 +18,19 @@ pub(crate) struct Ground {
     /// The data directory.
     pub dir: PathBuf,
     pub seed: u64,
+    pub memory: Arc<Memory>,
 }
 
 impl Ground {
+    pub fn now_ms(&self) -> i64 {
+        self.env.clock.now_us() / 1000
+    }
+
+    /// When readers outside have had their time with what goes now.
+    pub fn retained_until_ms(&self) -> i64 {
+        self.now_ms().saturating_add_unsigned(self.settings.file_retention_ms)
+    }
+
     pub fn home(&self, source: &SourceName, table: TableId, generation: Generation) -> Home {
         let place = |kind: &str| self.dir.join(kind).join(table.to_string()).join(generation.to_string());
         Home {
@@ -36,10 +46,11 @@ impl Ground {
     }
 }
 
-/// Directories that go when the last view of their files is gone.
+/// Directories that go when the last view of their files is gone and readers outside have had their time.
 pub(crate) struct Gone {
     pub dirs: [PathBuf; 2],
     pub views: Vec<Weak<FileView>>,
+    pub after_ms: i64,
 }
 
 pub(crate) struct Table {
@@ -83,8 +94,9 @@ impl Table {
         self.live.iter().chain(self.filling.iter())
     }
 
-    pub fn hot_bytes(&self) -> usize {
-        self.rows().map(|r| r.hot_bytes).sum()
+    /// Bytes in memory that a flush or a spill would free.
+    pub fn memory(&self) -> usize {
+        if self.broken.is_some() { 0 } else { self.rows().map(Rows::memory).sum() }
     }
 
     /// Shown anew at the next snapshot.
@@ -99,7 +111,8 @@ impl Table {
         if known || newest.is_some_and(|n| generation < n) || generation.0 <= self.discarded {
             return;
         }
-        gone.extend(self.filling.take().map(retire));
+        // Nobody outside was ever shown it.
+        gone.extend(self.filling.take().map(|rows| retire(rows, 0)));
         self.topic_generation = self.topic_generation.max(generation.0);
         self.broken = None;
         self.filling = Some(Rows::new(self.ground.home(&self.record.source, self.record.table, generation), schema.clone()));
@@ -115,12 +128,7 @@ impl Table {
         let filling = self.filling.as_ref().is_some_and(|r| r.home.generation == batch.generation);
         let rows = if filling { self.filling.as_mut() } else { self.live.as_mut() };
         let Some(rows) = rows.filter(|r| r.home.generation == batch.generation) else { return };
-        let settings = &self.ground.settings;
-        let bound = if filling { settings.copy_bytes_max } else { settings.hot_bytes_max };
-        let mut done = rows.apply(&batch.changes, filling);
-        if done.is_ok() && rows.hot_bytes as u64 > bound {
-            done = rows.spill();
-        }
+        let done = rows.apply(&batch.changes, filling);
         self.touch();
         if let Err(error) = done {
             self.fail(error);
@@ -151,7 +159,8 @@ impl Table {
         if let Some(live) = record.live
             && self.filling.as_ref().is_some_and(|r| r.home.generation == live)
         {
-            gone.extend(self.live.take().map(retire));
+            let until = self.ground.retained_until_ms();
+            gone.extend(self.live.take().map(|rows| retire(rows, until)));
             self.live = self.filling.take();
         } else if record.live.is_some() && self.live.is_none() && record.live == Some(record.generation) {
             // A table without a single row or event.
@@ -221,27 +230,31 @@ impl Table {
         Arc::new(record)
     }
 
-    /// Gives everything up.
-    pub fn retire(self) -> impl Iterator<Item = Gone> {
-        self.live.into_iter().chain(self.filling).map(retire)
+    /// Gives everything up, older generations included; the files may go at `after_ms`.
+    pub fn retire(self, after_ms: i64, gone: &mut Vec<Gone>) {
+        let place = |kind: &str| self.ground.dir.join(kind).join(self.record.table.to_string());
+        let dirs = [place("tables"), place("index")];
+        let mut views: Vec<_> = gone.extract_if(.., |g| g.dirs[0].starts_with(&dirs[0])).flat_map(|g| g.views).collect();
+        views.extend(self.live.into_iter().chain(self.filling).flat_map(|rows| retire(rows, 0).views));
+        gone.push(Gone { dirs, views, after_ms });
     }
 }
 
 /// What is left to remove of a generation.
-fn retire(rows: Rows) -> Gone {
+fn retire(rows: Rows, after_ms: i64) -> Gone {
     let mut views = rows.gone_views;
     for segment in rows.segments.values() {
         if let crate::segment::Body::File(filed) = &segment.body {
             views.extend(filed.handed_out());
         }
     }
-    Gone { dirs: [rows.home.dir, rows.home.index_dir], views }
+    Gone { dirs: [rows.home.dir, rows.home.index_dir], views, after_ms }
 }
 
 impl Gone {
     /// True when nothing reads there any more.
-    pub fn is_free(&self) -> bool {
-        self.views.iter().all(|v| v.strong_count() == 0)
+    pub fn is_free(&self, now_ms: i64) -> bool {
+        self.after_ms <= now_ms && self.views.iter().all(|v| v.strong_count() == 0)
     }
 
     pub fn remove(&self, env: &Env) {
@@ -257,10 +270,4 @@ pub(crate) fn remove_dir(env: &Env, dir: &Path) {
     {
         tracing::warn!(dir = %dir.display(), %error, "cannot remove files of a table that is gone; the next start tries again");
     }
-}
-
-/// Bytes of all hot rows as a gauge, by differences.
-pub(crate) fn note_hot_bytes(before: &mut usize, now: usize) {
-    metrics::HOT_BYTES.add(now as i64 - *before as i64);
-    *before = now;
 }

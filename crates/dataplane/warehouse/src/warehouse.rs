@@ -2,16 +2,17 @@
 
 use crate::codes;
 use crate::flush::{FLUSHED_TOPIC, Flushed};
+use crate::metrics;
 use crate::open::{LastWords, last_words, open_sources, read_words, seed};
 use crate::replay::GroupReader;
 use crate::settings::WarehouseSettings;
 use crate::snapshot::Snapshot;
 use crate::source::{Source, SourceState};
-use crate::table::Ground;
+use crate::table::{Gone, Ground};
 use async_trait::async_trait;
 use mainstem_env::{Env, JoinOnDrop, Moment, blocking, spawn, spawn_thread};
 use mainstem_envelope::Schemas;
-use mainstem_envelope::tail::{self, LiveTables, Receiver, Sender, Visible};
+use mainstem_envelope::tail::{self, Group, LiveTables, Receiver, Sender, Visible};
 use mainstem_log::{Cleanup, EventLog, PartitionAppend, RecordBatchBuilder, TopicConfig, TopicPartition};
 use mainstem_types::barrier::BARRIER_TOPIC;
 use mainstem_types::{Error, Result, SourceName, TableId};
@@ -26,6 +27,10 @@ use tokio::sync::watch;
 
 /// How often the flusher looks.
 const FLUSH_LOOK: Duration = Duration::from_millis(200);
+/// How often an applier without room looks.
+const ROOM_LOOK: Duration = Duration::from_millis(10);
+/// How often files that nobody needs are looked for where nothing changes.
+const CLEAN_INTERVAL_MS: u128 = 10_000;
 
 /// All live tables of a data directory.
 pub struct Warehouse {
@@ -34,11 +39,11 @@ pub struct Warehouse {
     pub(crate) schemas: Arc<Schemas>,
     pub(crate) sources: RwLock<BTreeMap<SourceName, Arc<Source>>>,
     appliers: Mutex<BTreeMap<SourceName, Applier>>,
-    /// Dropped sources whose files a query may still read.
-    forgotten: Mutex<Vec<Arc<Source>>>,
     /// How far the barriers' topic was read, and each source's last barrier in it.
     barrier_words: tokio::sync::Mutex<(i64, LastWords)>,
     flusher: Mutex<Option<JoinOnDrop<()>>>,
+    /// Directories of sources that were forgotten, while snapshots read them.
+    forgotten: Mutex<Vec<Gone>>,
     pub(crate) stop: watch::Sender<bool>,
 }
 
@@ -58,7 +63,7 @@ impl Warehouse {
         schemas: Arc<Schemas>,
         settings: WarehouseSettings,
     ) -> Result<Arc<Self>> {
-        let mut ground = Ground { env, settings: Arc::new(settings), dir: dir.to_path_buf(), seed: 0 };
+        let mut ground = Ground { env, settings: Arc::new(settings), dir: dir.to_path_buf(), seed: 0, memory: Arc::default() };
         let config = TopicConfig { partitions: 1, cleanup: Cleanup::Compact, retention_ms: None, retention_bytes: None };
         log.create_topic(FLUSHED_TOPIC, config).await?;
         let words = read_words(log.as_ref()).await?;
@@ -73,9 +78,9 @@ impl Warehouse {
             schemas,
             sources: RwLock::new(sources),
             appliers: Mutex::default(),
-            forgotten: Mutex::default(),
             barrier_words: tokio::sync::Mutex::default(),
             flusher: Mutex::default(),
+            forgotten: Mutex::default(),
             stop,
         });
         *warehouse.flusher.lock() = Some(spawn("flush", flush_loop(Arc::downgrade(&warehouse))));
@@ -107,8 +112,9 @@ impl Warehouse {
     async fn flush_source(&self, source: Arc<Source>) -> Result<()> {
         let busy = source.clone();
         let flushed = blocking(move || {
-            busy.sweep();
-            busy.flush()
+            let flushed = busy.flush();
+            busy.clean();
+            flushed
         });
         let flushed = flushed.await.ok_or_else(|| Error::bug(codes::IO, "a flush panicked; its tables stay in memory"))??;
         if flushed.tables.is_empty() {
@@ -145,15 +151,6 @@ impl Warehouse {
 
     /// Flushes the sources whose time has come or that are too large; called a few times a second.
     async fn flush_due(&self, last: &mut BTreeMap<SourceName, Moment>) {
-        let forgotten = std::mem::take(&mut *self.forgotten.lock());
-        if !forgotten.is_empty() {
-            let in_use = |source: &Arc<Source>| {
-                source.sweep();
-                source.with_state(|state| !state.gone.is_empty())
-            };
-            let kept = blocking(move || forgotten.into_iter().filter(in_use).collect::<Vec<_>>()).await;
-            self.forgotten.lock().extend(kept.unwrap_or_default());
-        }
         let sources: Vec<Arc<Source>> = self.sources.read().values().cloned().collect();
         for source in sources {
             let now = self.ground.env.clock.moment();
@@ -161,13 +158,32 @@ impl Warehouse {
             let settings = &self.ground.settings;
             let (bytes, changed) = source.with_state(|state| (state.flush_bytes() as u64, state.is_changed()));
             let due = since.as_millis() as u64 >= settings.flush_interval_ms;
-            if !(bytes >= settings.flush_bytes && changed || due) {
+            let (used, most) = (self.ground.memory.used(), settings.memory_bytes_max);
+            // Near the common bound the large ones go, above it whatever frees something: appliers wait for it.
+            let pressed = bytes > 0 && used > most || bytes > most / 8 && used > most / 2;
+            if !((bytes >= settings.flush_bytes || pressed) && changed || due) {
                 continue;
             }
             last.insert(source.name.clone(), now);
             if let Err(error) = self.flush_source(source.clone()).await {
                 tracing::error!(source = %source.name, error = %error.chain(), "flush failed; it is tried again");
             }
+        }
+    }
+
+    /// Removes files that nobody needs any more, also where nothing changes.
+    async fn clean_all(&self) {
+        let sources: Vec<Arc<Source>> = self.sources.read().values().cloned().collect();
+        for source in sources {
+            let _ = blocking(move || source.clean()).await;
+        }
+    }
+
+    async fn remove_forgotten(&self) {
+        let free: Vec<Gone> = self.forgotten.lock().extract_if(.., |g| g.is_free(i64::MAX)).collect();
+        if !free.is_empty() {
+            let env = self.ground.env.clone();
+            let _ = blocking(move || free.iter().for_each(|gone| gone.remove(&env))).await;
         }
     }
 
@@ -198,19 +214,19 @@ impl Warehouse {
         let (stop, mut stopped) = watch::channel(false);
         let runtime = Handle::current();
         let reader = GroupReader { log: self.log.clone(), schemas: self.schemas.clone(), runtime: runtime.clone() };
-        let clock = self.ground.env.clock.clone();
+        let ground = self.ground.clone();
         let work = move || {
             loop {
                 let next = runtime.block_on(async {
                     tokio::select! {
                         biased;
                         _ = stopped.wait_for(|s| *s) => None,
-                        group = groups.next() => group,
+                        group = next_group(&ground, &mut groups) => group,
                     }
                 });
                 // Told to stop: what is in the log already is still applied, because the next applier goes on after it.
                 let Some(mut group) = next.or_else(|| groups.try_next()) else { return };
-                let done = source.apply(&mut group, &mut |state, barrier| reader.read(state, barrier), clock.now_us());
+                let done = source.apply(&mut group, &mut |state, barrier| reader.read(state, barrier), ground.env.clock.now_us());
                 if let Err(error) = done {
                     tracing::error!(source = %source.name, error = %error.chain(), "live tables stop at their last barrier");
                     return;
@@ -223,15 +239,32 @@ impl Warehouse {
     }
 }
 
+/// The next group, once there is room for it: until then the tail fills up, and the source is not read.
+async fn next_group(ground: &Ground, groups: &mut Receiver) -> Option<Group> {
+    if ground.memory.used() > ground.settings.memory_bytes_max {
+        metrics::ROOM_WAITS.add(1);
+        while ground.memory.used() > ground.settings.memory_bytes_max {
+            ground.env.clock.sleep(ROOM_LOOK).await;
+        }
+    }
+    groups.next().await
+}
+
 fn opening_stopped() -> Error {
     Error::bug(codes::IO, "opening the live tables panicked")
 }
 
 async fn flush_loop(warehouse: Weak<Warehouse>) {
-    let mut last = BTreeMap::new();
+    let (mut last, mut cleaned) = (BTreeMap::new(), None);
     loop {
         let Some(warehouse) = warehouse.upgrade() else { return };
         warehouse.flush_due(&mut last).await;
+        warehouse.remove_forgotten().await;
+        let now = warehouse.ground.env.clock.moment();
+        if (now - *cleaned.get_or_insert(now)).as_millis() >= CLEAN_INTERVAL_MS {
+            cleaned = Some(now);
+            warehouse.clean_all().await;
+        }
         let clock = warehouse.ground.env.clock.clone();
         drop(warehouse);
         clock.sleep(FLUSH_LOOK).await;
@@ -264,12 +297,9 @@ impl LiveTables for Warehouse {
         let Some(source) = self.sources.write().remove(name) else { return Ok(()) };
         source.visible.send_replace(None);
         if files {
-            source.with_state(|state| {
-                let tables = std::mem::take(&mut state.tables);
-                state.gone.extend(tables.into_values().flat_map(crate::table::Table::retire));
-                state.touch();
-            });
-            self.forgotten.lock().push(source);
+            let retired = blocking(move || source.retire()).await;
+            self.forgotten.lock().extend(retired.into_iter().flatten());
+            self.remove_forgotten().await;
         }
         Ok(())
     }

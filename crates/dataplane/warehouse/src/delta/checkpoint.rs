@@ -1,5 +1,5 @@
 //! Checkpoints: the state of a Delta table in one Parquet file (Delta protocol, "Checkpoints", classic form), so that readers need not
-//! read every commit. Tombstones are left out: we alone remove files.
+//! read every commit.
 
 use super::DeltaTable;
 use super::load::Replay;
@@ -30,6 +30,8 @@ impl DeltaTable {
         }
         let mut actions = vec![json!({ "protocol": self.protocol }), json!({ "metaData": self.metadata })];
         actions.extend(self.txns(&self.resume).iter().map(|(app, number)| json!({"txn": {"appId": app, "version": number}})));
+        self.expire();
+        actions.extend(self.tombstones.iter().map(|tombstone| json!({ "remove": tombstone.action() })));
         actions.extend(self.files.values().map(|file| json!({ "add": file.add })));
         let batch = to_batch(&actions).map_err(arrow_error)?;
         let path = self.checkpoint_path(version);
@@ -44,6 +46,7 @@ impl DeltaTable {
         let text = json!({"version": version, "size": actions.len()}).to_string();
         disk.replace(&pointer, text.as_bytes()).map_err(io_error(&pointer, "write"))?;
         self.checkpoint = Some(version);
+        self.checkpoints.push((version, self.env.clock.now_us() / 1000));
         Ok(())
     }
 
@@ -59,7 +62,7 @@ impl DeltaTable {
         let pointed: Value = serde_json::from_slice(&text).map_err(|e| damaged().caused_by(e))?;
         let version = pointed["version"].as_u64().ok_or_else(damaged)?;
         let path = self.checkpoint_path(version);
-        for batch in read(disk, &path, &["protocol", "metaData", "txn", "add"], None)? {
+        for batch in read(disk, &path, &["protocol", "metaData", "txn", "remove", "add"], None)? {
             let batch = batch.map_err(|e| damaged().caused_by(e))?;
             for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
                 for row in (0..column.len()).filter(|row| column.is_valid(*row)) {
@@ -90,6 +93,18 @@ fn action_fields() -> Vec<(&'static str, Fields)> {
                 long("modificationTime"),
                 Field::new("dataChange", DataType::Boolean, true),
                 text("stats"),
+                Field::new("deletionVector", DataType::Struct(vector.clone()), true),
+            ]),
+        ),
+        (
+            "remove",
+            Fields::from(vec![
+                text("path"),
+                long("deletionTimestamp"),
+                Field::new("dataChange", DataType::Boolean, true),
+                Field::new("extendedFileMetadata", DataType::Boolean, true),
+                map_field("partitionValues"),
+                long("size"),
                 Field::new("deletionVector", DataType::Struct(vector), true),
             ]),
         ),

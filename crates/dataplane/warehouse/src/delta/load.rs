@@ -1,5 +1,6 @@
 //! Reads a Delta log of ours back: the last checkpoint, then every commit after it.
 
+use super::clean::{Tombstone, version_of};
 use super::{Committed, DeltaTable, schema::SCHEMA_KEY, vectors};
 use crate::codes;
 use crate::files::{io_error, segment_of};
@@ -17,6 +18,7 @@ pub(super) struct Replay {
     pub protocol: Value,
     pub metadata: Value,
     pub txns: BTreeMap<String, i64>,
+    pub tombstones: Vec<Tombstone>,
 }
 
 impl Replay {
@@ -30,9 +32,13 @@ impl Replay {
                     }
                 }
                 "remove" => {
-                    if let Some(path) = body["path"].as_str() {
+                    // In a checkpoint, a file may be there again with another deletion vector.
+                    if let Some(path) = body["path"].as_str()
+                        && self.adds.get(path).is_some_and(|add| vector_id(add) == vector_id(&body))
+                    {
                         self.adds.remove(path);
                     }
+                    self.tombstones.extend(Tombstone::of(&body));
                 }
                 "protocol" => self.protocol = body,
                 "metaData" => self.metadata = body,
@@ -45,6 +51,12 @@ impl Replay {
             }
         }
     }
+}
+
+/// What tells two versions of a file apart.
+fn vector_id(action: &Value) -> (Option<&str>, Option<i64>) {
+    let vector = &action["deletionVector"];
+    (vector["pathOrInlineDv"].as_str(), vector["offset"].as_i64())
 }
 
 fn corrupt(path: &Path, what: &str) -> Error {
@@ -78,7 +90,18 @@ impl DeltaTable {
             table.version = Some(version);
         }
         table.adopt(replay, home)?;
+        table.expire();
+        let checkpoints = names.iter().filter(|n| n.ends_with(".checkpoint.parquet")).filter_map(|n| version_of(n));
+        table.checkpoints = checkpoints.map(|version| (version, table.commit_time_ms(version))).collect();
+        table.checkpoints.sort_unstable();
         Ok(table)
+    }
+
+    /// When a version was committed; long ago when its commit does not say.
+    fn commit_time_ms(&self, version: u64) -> i64 {
+        let bytes = self.env.disk.read(&self.commit_path(version)).unwrap_or_default();
+        let first = serde_json::Deserializer::from_slice(&bytes).into_iter::<Value>().next();
+        first.and_then(Result::ok).and_then(|action| action["commitInfo"]["timestamp"].as_i64()).unwrap_or(0)
     }
 
     fn adopt(&mut self, replay: Replay, home: &Home) -> Result<()> {
@@ -102,7 +125,7 @@ impl DeltaTable {
             };
             self.files.insert(segment, Committed { add, dead: Arc::new(dead) });
         }
-        (self.protocol, self.metadata) = (replay.protocol, replay.metadata);
+        (self.protocol, self.metadata, self.tombstones) = (replay.protocol, replay.metadata, replay.tombstones);
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //! barrier's number in the same commit (`docs/rfcs/0006-tables.md`; actions as in the Delta protocol, "Actions").
 
 mod checkpoint;
+mod clean;
 mod load;
 mod schema;
 mod vectors;
@@ -30,8 +31,15 @@ pub(crate) struct DeltaTable {
     metadata: Value,
     pub resume: Resume,
     checkpoint: Option<u64>,
-    /// Files that a commit took out: removed from disk by a later flush.
-    pub superseded: Vec<PathBuf>,
+    /// Files that commits took out within the retention.
+    tombstones: Vec<clean::Tombstone>,
+    /// Files to be removed as soon as no version and no snapshot has them.
+    superseded: BTreeSet<PathBuf>,
+    /// Checkpoints that are there, oldest first, with the time of their version in milliseconds.
+    checkpoints: Vec<(u64, i64)>,
+    /// Commits before this version were removed; 0 = that is not known.
+    log_start: u64,
+    retention_ms: u64,
 }
 
 /// A file as the Delta log has it.
@@ -61,7 +69,11 @@ impl DeltaTable {
             metadata: Value::Null,
             resume: Resume::default(),
             checkpoint: None,
-            superseded: Vec::new(),
+            tombstones: Vec::new(),
+            superseded: BTreeSet::new(),
+            checkpoints: Vec::new(),
+            log_start: 0,
+            retention_ms: home.settings.file_retention_ms,
         }
     }
 
@@ -135,21 +147,14 @@ impl DeltaTable {
             _ => io_error(&path, "write")(e),
         })?;
         fault::point("flush.after_commit");
-        for (segment, _) in &next.removes {
-            if let Some(before) = self.files.remove(segment) {
-                self.superseded.extend(self.left_over(&before.add, next.adds.iter().any(|(s, _)| s == segment)));
-            }
+        for (segment, remove) in &next.removes {
+            self.files.remove(segment);
+            self.tombstones.extend(clean::Tombstone::of(remove));
         }
         self.files.extend(next.adds);
         (self.protocol, self.metadata, self.schema) = (protocol, metadata, Some(change.schema.clone()));
         (self.version, self.resume) = (Some(version), change.resume);
         Ok(())
-    }
-
-    /// Paths that no live file needs after `add` was removed.
-    fn left_over(&self, add: &Value, added_again: bool) -> Vec<PathBuf> {
-        let data = (!added_again).then(|| add["path"].as_str()).flatten().map(|name| self.dir.join(name));
-        data.into_iter().collect()
     }
 
     fn head(&self, schema: &Arc<TableSchema>, now_ms: i64) -> Result<(Value, Value)> {
@@ -177,16 +182,6 @@ impl DeltaTable {
             (format!("{}/offset", self.app), resume.offset),
             (format!("{}/topic-generation", self.app), i64::from(resume.topic_generation)),
         ]
-    }
-
-    /// Every file that the last version refers to, by name in the table's directory.
-    pub fn referenced(&self) -> BTreeSet<String> {
-        let mut names = BTreeSet::new();
-        for file in self.files.values() {
-            names.extend(file.add["path"].as_str().map(str::to_string));
-            names.extend(file.add["deletionVector"]["pathOrInlineDv"].as_str().and_then(vectors::file_name));
-        }
-        names
     }
 }
 

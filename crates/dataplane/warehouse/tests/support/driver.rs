@@ -1,11 +1,11 @@
 //! Feeds random groups of changes to a warehouse and to the model, over the real envelope, so that a replay decodes what was encoded.
 
-use super::log::MemoryLog;
 use super::model::{Cell, Row, arrow_rows, column, expected, schema, shown};
 use mainstem_env::Env;
 use mainstem_envelope::tail::{LiveTables, Sender};
 use mainstem_envelope::{EncodeContext, Schemas, barrier_append, encode, encode_generation, table_append};
-use mainstem_log::{EventLog, PartitionAppend, TopicPartition};
+use mainstem_log::{Cleanup, EventLog, LocalLog, LogSettings, PartitionAppend, TopicConfig, TopicPartition};
+use mainstem_types::barrier::{BARRIER_TOPIC, TABLE_TOPIC};
 use mainstem_types::*;
 use mainstem_warehouse::{Warehouse, WarehouseSettings};
 use rand::rngs::StdRng;
@@ -21,7 +21,8 @@ pub struct ModelTable {
 pub struct Driver {
     pub random: StdRng,
     pub dir: PathBuf,
-    pub log: Arc<MemoryLog>,
+    pub log: Arc<LocalLog>,
+    logs: u32,
     pub settings: WarehouseSettings,
     pub warehouse: Arc<Warehouse>,
     pub tables: Vec<ModelTable>,
@@ -68,11 +69,24 @@ pub fn tables() -> Vec<Arc<TableSchema>> {
 
 impl Driver {
     pub async fn start(seed: u64, dir: &Path, settings: WarehouseSettings) -> Self {
-        let log = Arc::new(MemoryLog::default());
+        let log = open_log(dir, 0);
+        log.create_topic(BARRIER_TOPIC, topic(Cleanup::Delete)).await.unwrap();
+        log.create_topic(TABLE_TOPIC, topic(Cleanup::Compact)).await.unwrap();
         let (warehouse, schemas, sender) = open(dir, &log, &settings).await;
         let random = StdRng::seed_from_u64(seed);
-        let mut driver =
-            Self { random, dir: dir.into(), log, settings, warehouse, tables: Vec::new(), schemas, sender, seq: 0, lsn: 100 };
+        let mut driver = Self {
+            random,
+            dir: dir.into(),
+            log,
+            logs: 0,
+            settings,
+            warehouse,
+            tables: Vec::new(),
+            schemas,
+            sender,
+            seq: 0,
+            lsn: 100,
+        };
         for (number, schema) in tables().into_iter().enumerate() {
             let record = TableRecord {
                 table: TableId(number as u64 + 1),
@@ -87,6 +101,7 @@ impl Driver {
                 error_code: None,
                 error: None,
             };
+            driver.log.create_topic(&record.topic, topic(Cleanup::Delete)).await.unwrap();
             driver.tables.push(ModelTable { record, rows: Vec::new() });
             driver.build(number).await;
         }
@@ -161,8 +176,12 @@ impl Driver {
     pub async fn reopen(&mut self, clean: bool) {
         if clean {
             self.warehouse.close().await.unwrap();
+            self.log.close().await;
         }
-        // Without a clean stop this is what a killed process leaves: hot rows are gone, the log is there.
+        // Without a clean stop this is what a killed process leaves: hot rows are gone, the log's files are as they were.
+        self.logs += 1;
+        copy(&self.dir.join(format!("log-{}", self.logs - 1)), &self.dir.join(format!("log-{}", self.logs)));
+        self.log = open_log(&self.dir, self.logs);
         let (warehouse, schemas, sender) = open(&self.dir, &self.log, &self.settings).await;
         (self.warehouse, self.schemas, self.sender) = (warehouse, schemas, sender);
     }
@@ -362,7 +381,31 @@ impl Driver {
     }
 }
 
-async fn open(dir: &Path, log: &Arc<MemoryLog>, settings: &WarehouseSettings) -> (Arc<Warehouse>, Arc<Schemas>, Sender) {
+/// Segments are small and nothing is kept longer than asked for, so that retention has something to take.
+fn topic(cleanup: Cleanup) -> TopicConfig {
+    TopicConfig { partitions: 1, cleanup, retention_ms: Some(0), retention_bytes: None }
+}
+
+fn open_log(dir: &Path, number: u32) -> Arc<LocalLog> {
+    let settings =
+        LogSettings { segment_bytes_max: 64 << 10, wal_file_bytes: 4 << 20, disk_reserve_bytes: 0, ..Default::default() };
+    LocalLog::open(Env::real(), &dir.join(format!("log-{number}")), settings).unwrap()
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            // Gone since it was listed: retention took it.
+            false => drop(std::fs::copy(entry.path(), target)),
+        }
+    }
+}
+
+async fn open(dir: &Path, log: &Arc<LocalLog>, settings: &WarehouseSettings) -> (Arc<Warehouse>, Arc<Schemas>, Sender) {
     let schemas = Arc::new(Schemas::load(log.clone()).await.unwrap());
     let warehouse = Warehouse::open(Env::real(), dir, log.clone(), schemas.clone(), settings.clone()).await.unwrap();
     let sender = warehouse.attach(&source()).await.unwrap();

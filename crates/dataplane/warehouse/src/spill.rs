@@ -1,0 +1,97 @@
+//! Rows that find no room in memory go to Parquet on the applier's own thread, but not under its source's lock: readers and the flusher
+//! go on meanwhile. The files are committed by the next flush.
+
+use crate::metrics;
+use crate::rows::Rows;
+use crate::source::SourceState;
+use mainstem_types::{Generation, TableId};
+use parking_lot::MutexGuard;
+use std::ops::{Deref, DerefMut};
+
+/// A source's state in the hands of the one who applies rows to it.
+pub(crate) enum Hold<'a> {
+    /// At the start, before anybody else has it.
+    Alone(&'a mut SourceState),
+    Shared(MutexGuard<'a, SourceState>),
+}
+
+impl Deref for Hold<'_> {
+    type Target = SourceState;
+    fn deref(&self) -> &SourceState {
+        match self {
+            Self::Alone(state) => state,
+            Self::Shared(state) => state,
+        }
+    }
+}
+
+impl DerefMut for Hold<'_> {
+    fn deref_mut(&mut self) -> &mut SourceState {
+        match self {
+            Self::Alone(state) => state,
+            Self::Shared(state) => state,
+        }
+    }
+}
+
+impl Hold<'_> {
+    /// Does something that needs no state while others may have it.
+    fn outside<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        match self {
+            Self::Alone(_) => work(),
+            Self::Shared(state) => MutexGuard::unlocked(state, work),
+        }
+    }
+
+    /// Brings tables below their own bounds, and the source's part of the common bound down. Others see the state meanwhile: call it at
+    /// a barrier, or while readers have what was published before.
+    pub fn make_room(&mut self) {
+        for id in std::mem::take(&mut self.full) {
+            let bounds = (self.ground.settings.copy_bytes_max, self.ground.settings.hot_bytes_max);
+            let Some(table) = self.tables.get(&id) else { continue };
+            let over = |rows: &&Rows, bound: u64| rows.memory() as u64 > bound;
+            let filling = table.filling.as_ref().filter(|r| over(r, bounds.0)).map(|r| r.home.generation);
+            let live = table.live.as_ref().filter(|r| over(r, bounds.1)).map(|r| r.home.generation);
+            filling.into_iter().chain(live).for_each(|generation| self.spill(id, generation));
+        }
+        while let Some((id, generation)) = self.fattest() {
+            self.spill(id, generation);
+        }
+    }
+
+    /// What should go to a file because all tables together take too much. A spill leaves nothing spillable, so this ends.
+    fn fattest(&self) -> Option<(TableId, Generation)> {
+        let (used, most) = (self.ground.memory.used(), self.ground.settings.memory_bytes_max);
+        if used <= most / 2 {
+            return None;
+        }
+        let whole = self.tables.iter().filter(|(_, table)| table.broken.is_none());
+        let rows = whole.flat_map(|(id, table)| {
+            // Copies first: nobody reads them yet. Live rows are the flusher's, unless it is late.
+            let live = table.live.as_ref().filter(|_| used > most);
+            table.filling.iter().chain(live).map(|rows| (rows.spillable_bytes(), (*id, rows.home.generation)))
+        });
+        rows.filter(|(bytes, _)| *bytes > 0).max().map(|(_, which)| which)
+    }
+
+    fn rows(&mut self, id: TableId, generation: Generation) -> Option<&mut Rows> {
+        self.tables.get_mut(&id)?.rows_mut().find(|r| r.home.generation == generation)
+    }
+
+    /// Writes a generation's hot rows to a file. Only the applier changes rows, and it is here: nothing is looked up meanwhile.
+    fn spill(&mut self, id: TableId, generation: Generation) {
+        let Some(rows) = self.rows(id, generation) else { return };
+        let home = rows.home.clone();
+        let done = rows.set_aside().and_then(|(mut frozen, keys)| {
+            let written = self.outside(|| home.create_dirs().and_then(|()| frozen.write(&home)));
+            self.rows(id, generation).map_or(Ok(()), |rows| rows.put_back(frozen, keys, written))
+        });
+        metrics::SPILLS.add(1);
+        let Some(table) = self.tables.get_mut(&id) else { return };
+        table.touch();
+        if let Err(error) = done {
+            table.fail(error);
+        }
+        self.touch();
+    }
+}
