@@ -42,7 +42,10 @@ async fn psql_and_psycopg_are_at_home() {
          WHERE indrelid = 'shop.film_actor'::regclass AND indisprimary",
         &["actor_id", "film_id"],
     );
-    check("SELECT column_name FROM information_schema.key_column_usage WHERE table_name = 'film_actor'", &["actor_id", "film_id"]);
+    check(
+        "SELECT column_name FROM information_schema.key_column_usage WHERE table_name = 'film_actor'",
+        &["actor_id", "film_id"],
+    );
     check("BEGIN; SAVEPOINT a; ROLLBACK TO a; COMMIT", &["COMMIT"]);
     check("\\d", &["film"]);
     check("\\conninfo", &["main"]);
