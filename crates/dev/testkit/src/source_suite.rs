@@ -2,6 +2,7 @@
 //! shutdown. A connector's tests bring a `System` that makes changes in the real thing; each check here is then one test there.
 //!
 //! Every transaction of the suite inserts its number into table `suite_log`, so that a gap, a repeat or another order shows at once.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // its functions are the bodies of tests
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::Int64Type;

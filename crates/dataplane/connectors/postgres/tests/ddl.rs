@@ -1,4 +1,5 @@
 //! Changes of tables that the log does not tell of (decision 17), and what looking for them costs.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are tests
 #![allow(clippy::disallowed_methods)] // tests run on the real machine
 
 mod replica;
@@ -108,7 +109,8 @@ async fn an_unchanged_catalog_is_not_read_again() {
     }
     assert!(quiet, "the catalog is read although nothing changed");
     // Each change is seen by the next look; a temporary table is none.
-    let changes: [(&str, fn(&mainstem_connector::FoundTable) -> bool); 5] = [
+    type Seen = fn(&mainstem_connector::FoundTable) -> bool;
+    let changes: [(&str, Seen); 5] = [
         ("ALTER TABLE t5 RENAME TO renamed", |t| &*t.schema.name.name == "renamed"),
         ("ALTER TABLE t6 ADD COLUMN d int", |t| t.schema.columns.len() == 5),
         ("ALTER TABLE t7 ALTER COLUMN a SET NOT NULL", |t| t.schema.columns[1].not_null),

@@ -1,4 +1,5 @@
 //! Any bytes meet the decoders: read or refused, never a panic. The same entrances as in `fuzz/`.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are tests
 
 use mainstem_postgres::fuzz::{copied_lines, replication_message, value};
 use proptest::prelude::*;

@@ -1,5 +1,6 @@
 //! The source under conditions that are rare and do happen: DDL during a copy, identities that come and go, policies, large and
 //! prepared transactions, sessions that are cut.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are tests
 #![allow(clippy::disallowed_methods)] // tests run on the real machine
 
 mod replica;

@@ -1,4 +1,5 @@
 //! The conformance suite of sources against a real server.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are tests
 #![allow(clippy::disallowed_methods)] // tests run on the real machine
 
 use async_trait::async_trait;

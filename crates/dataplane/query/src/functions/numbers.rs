@@ -14,8 +14,8 @@ const QUOTIENT_SCALE: i8 = 16;
 
 pub(super) fn all() -> Vec<ScalarUDF> {
     vec![
-        function("pg_divide", quotient_type, |arrays, fields, kind| divide(arrays, fields, kind)),
-        function("pg_avg", quotient_type, |arrays, fields, kind| average(arrays, fields, kind)),
+        function("pg_divide", quotient_type, divide),
+        function("pg_avg", quotient_type, average),
         function("pg_plus", wider, |arrays, _, kind| checked(arrays, kind, numeric::add)),
         function("pg_minus", wider, |arrays, _, kind| checked(arrays, kind, numeric::sub)),
         function("pg_multiply", wider, |arrays, _, kind| checked(arrays, kind, numeric::mul)),

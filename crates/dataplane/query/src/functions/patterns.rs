@@ -177,37 +177,72 @@ fn half(keyword: &str, text: &str) -> (String, bool) {
 
 /// A number's plain text by a pattern of 9, 0, `.`, `,`, D, G, S, MI, PR, L, FM and text between quotes.
 pub(super) fn number_text(number: &str, pattern: &str) -> String {
-    let (mut body, fill) = match pattern.strip_prefix("FM").or_else(|| pattern.strip_prefix("fm")) {
-        Some(body) => (body.to_string(), false),
-        None => (pattern.to_string(), true),
+    let (body, fill) = match pattern.strip_prefix("FM").or_else(|| pattern.strip_prefix("fm")) {
+        Some(body) => (body, false),
+        None => (pattern, true),
     };
-    let upper = body.to_uppercase();
-    let (mut signed_first, mut signed_last, mut minus_last, mut angle) = (false, false, false, false);
-    if upper.ends_with("PR") {
-        angle = true;
-        body.truncate(body.len() - 2);
-    } else if upper.ends_with("MI") {
-        minus_last = true;
-        body.truncate(body.len() - 2);
-    } else if upper.ends_with('S') {
-        signed_last = true;
-        body.truncate(body.len() - 1);
-    } else if upper.starts_with('S') {
-        signed_first = true;
-        body.remove(0);
-    }
+    let (body, mark) = sign_mark(body);
     let point = body.find(['.', 'D', 'd']);
     let (whole, fraction) = body.split_at(point.unwrap_or(body.len()));
     let decimals = fraction.chars().filter(|c| matches!(c, '0' | '9')).count();
     let (negative, digits, decimal_digits) = rounded(number, decimals);
     let places = whole.chars().filter(|c| matches!(c, '0' | '9')).count();
     let fits = digits.len() <= places || digits == "0";
-    let (mut front, shown_zero) = whole_part(whole, if fits { &digits } else { "" }, places, fill, !fits, point.is_some());
+    let mut front = whole_part(whole, if fits { &digits } else { "" }, places, fill, !fits, point.is_some());
+    let tail = fraction_text(fraction, &decimal_digits, if fill { Some(decimals) } else { None }, fits);
+    let blank = if fill { " " } else { "" };
+    let (before, after) = match (mark, negative) {
+        (SignMark::Angle, true) => ("<", ">"),
+        (SignMark::Angle, false) => (blank, blank),
+        (SignMark::Last | SignMark::MinusLast, true) => ("", "-"),
+        (SignMark::Last, false) => ("", "+"),
+        (SignMark::MinusLast, false) => ("", blank),
+        (SignMark::First, false) => ("+", ""),
+        (SignMark::First | SignMark::Usual, true) => ("-", ""),
+        (SignMark::Usual, false) => (blank, ""),
+    };
+    // The sign stands right before the first digit.
+    let at = front.len() - front.trim_start_matches(' ').len();
+    front.insert_str(at, before);
+    format!("{front}{tail}{after}")
+}
+
+/// How a pattern wants the sign shown.
+#[derive(Clone, Copy)]
+enum SignMark {
+    Usual,
+    /// S in front.
+    First,
+    /// S at the end.
+    Last,
+    /// MI
+    MinusLast,
+    /// PR
+    Angle,
+}
+
+/// The pattern without its sign mark.
+fn sign_mark(body: &str) -> (&str, SignMark) {
+    let ends = |mark: &str| {
+        body.len() >= mark.len()
+            && body.is_char_boundary(body.len() - mark.len())
+            && body[body.len() - mark.len()..].eq_ignore_ascii_case(mark)
+    };
+    match body {
+        _ if ends("PR") => (&body[..body.len() - 2], SignMark::Angle),
+        _ if ends("MI") => (&body[..body.len() - 2], SignMark::MinusLast),
+        _ if ends("S") => (&body[..body.len() - 1], SignMark::Last),
+        _ if body.starts_with(['S', 's']) => (&body[1..], SignMark::First),
+        _ => (body, SignMark::Usual),
+    }
+}
+
+/// The point and what follows it. `all`: show this many decimals; None (FM) = zeros at the end only where the pattern has a 0.
+fn fraction_text(fraction: &str, decimal_digits: &str, all: Option<usize>, fits: bool) -> String {
+    let last_zero = fraction.rfind('0').map_or(0, |at| fraction[..=at].chars().filter(|c| matches!(c, '0' | '9')).count());
+    let keep = all.unwrap_or_else(|| decimal_digits.trim_end_matches('0').len().max(last_zero));
     let mut tail = String::new();
     let mut given = decimal_digits.chars();
-    // Under FM, zeros at the end stand only where the pattern has a 0.
-    let last_zero = fraction.rfind('0').map_or(0, |at| fraction[..=at].chars().filter(|c| matches!(c, '0' | '9')).count());
-    let keep = if fill { decimals } else { decimal_digits.trim_end_matches('0').len().max(last_zero) };
     let mut count = 0;
     for c in fraction.chars() {
         match c {
@@ -223,51 +258,7 @@ pub(super) fn number_text(number: &str, pattern: &str) -> String {
             c => tail.push(c),
         }
     }
-    let _ = shown_zero;
-    let sign = match (negative, angle, signed_first, signed_last || minus_last) {
-        (true, true, ..) => "<",
-        (false, true, ..) => {
-            if fill {
-                " "
-            } else {
-                ""
-            }
-        }
-        (_, _, _, true) => "",
-        (true, ..) => "-",
-        (false, _, true, _) => "+",
-        (false, ..) => {
-            if fill {
-                " "
-            } else {
-                ""
-            }
-        }
-    };
-    // The sign stands right before the first digit.
-    let at = front.len() - front.trim_start_matches(' ').len();
-    front.insert_str(at, sign);
-    let end = match (negative, angle, signed_last, minus_last) {
-        (true, true, ..) => ">",
-        (false, true, ..) => {
-            if fill {
-                " "
-            } else {
-                ""
-            }
-        }
-        (true, _, true, _) | (true, _, _, true) => "-",
-        (false, _, true, _) => "+",
-        (false, _, _, true) => {
-            if fill {
-                " "
-            } else {
-                ""
-            }
-        }
-        _ => "",
-    };
-    format!("{front}{tail}{end}")
+    tail
 }
 
 /// Sign, digits before and after the point, rounded half away from zero.
@@ -295,8 +286,8 @@ fn rounded(number: &str, decimals: usize) -> (bool, String, String) {
     (negative && !zero, if whole.is_empty() { "0".into() } else { whole.to_string() }, fraction.to_string())
 }
 
-/// The part before the point, and whether its only digit is a zero that the pattern does not force.
-fn whole_part(pattern: &str, digits: &str, places: usize, fill: bool, overflow: bool, has_point: bool) -> (String, bool) {
+/// The part before the point.
+fn whole_part(pattern: &str, digits: &str, places: usize, fill: bool, overflow: bool, has_point: bool) -> String {
     let zero = digits == "0";
     // A lone zero before a point is not written, unless the pattern has a 0 there; without a point it is.
     let given = if zero && has_point { 0 } else { digits.len() };
@@ -334,7 +325,7 @@ fn whole_part(pattern: &str, digits: &str, places: usize, fill: bool, overflow: 
             c => text.push(c),
         }
     }
-    (text, zero)
+    text
 }
 
 #[cfg(test)]

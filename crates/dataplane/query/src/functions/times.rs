@@ -26,8 +26,8 @@ pub(super) fn all() -> Vec<ScalarUDF> {
         function("pg_between_times", interval, |arrays, _, _| difference(arrays, plain_difference)),
         function("age", interval, |arrays, _, _| difference(arrays, age)),
         function("pg_interval_times", interval, |arrays, _, _| interval_times(arrays)),
-        function("pg_extract", extract_type, |arrays, fields, kind| extract(arrays, fields, kind)),
-        function("date_part", |_, _| Ok(DataType::Float64), |arrays, fields, kind| extract(arrays, fields, kind)),
+        function("pg_extract", extract_type, extract),
+        function("date_part", |_, _| Ok(DataType::Float64), extract),
         function("timezone", zone_type, |arrays, fields, _| in_zone(arrays, fields)),
     ]
 }

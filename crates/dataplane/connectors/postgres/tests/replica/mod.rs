@@ -1,4 +1,5 @@
 //! A simple replica: what copy and stream give, applied row by row, to be compared with the server's own rows.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are tests
 #![allow(clippy::disallowed_methods)] // tests run on the real machine
 #![allow(dead_code)] // each test file uses a part of it
 
