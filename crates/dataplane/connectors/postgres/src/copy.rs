@@ -147,16 +147,16 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 async fn attempt(inner: &Arc<Inner>, oid: u32) -> Result<Box<dyn TableCopy>> {
     let before = inner.relation(oid).await?.ok_or_else(|| gone(UpstreamId(u64::from(oid))))?;
     let mut session = inner.settings.target.connect(&inner.env, false).await?;
-    let snapshot = take_snapshot(&mut session).await?;
     let name = format!("{}.{}", quote_name(&before.name.schema), quote_name(&before.name.name));
     let lock = format!("SET LOCAL lock_timeout = '1s'; LOCK TABLE ONLY {name} IN ACCESS SHARE MODE");
-    session.query(&lock).await?;
-    // With the lock nothing can rewrite or alter it any more; had that happened before, the snapshot would read it as empty
-    // or in its old shape (decision 13).
+    // The lock comes before the snapshot (LOCK TABLE takes none): nothing rewrites, empties or alters the table any more, and the snapshot
+    // sees all that did before. The other way round it would read an emptied table in its old shape (decision 13).
+    session.query(&format!("{BEGIN}; {lock}")).await?;
     let now = inner.relation(oid).await?.ok_or_else(|| gone(UpstreamId(u64::from(oid))))?;
-    if now.filenode != before.filenode || now.columns != before.columns || now.name != before.name {
-        return Err(Error::retry(codes::COPY_VOID, format!("{} changed while its copy began", before.name)));
+    if now.name != before.name {
+        return Err(Error::retry(codes::COPY_VOID, format!("{} changed its name while its copy began", before.name)));
     }
+    let snapshot = take_snapshot(&mut session).await?;
     let schema = inner.registry.intern(&now);
     inner.registry.copied(&now);
     let ranges = ranges(&mut session, &now, &name, &inner.settings).await?;
@@ -188,8 +188,8 @@ async fn attempt(inner: &Arc<Inner>, oid: u32) -> Result<Box<dyn TableCopy>> {
 }
 
 async fn take_snapshot(session: &mut Session) -> Result<Snapshot> {
-    let sql = format!("{BEGIN}; SELECT pg_export_snapshot(), pg_current_snapshot(), pg_current_wal_insert_lsn()");
-    let row = session.query_one(&sql).await?;
+    let sql = "SELECT pg_export_snapshot(), pg_current_snapshot(), pg_current_wal_insert_lsn()";
+    let row = session.query_one(sql).await?;
     let cells = Cells(&row);
     let seen = parse_seen(cells.text(1)?).ok_or_else(|| protocol("a malformed snapshot"))?;
     let lsn = parse_lsn(cells.text(2)?).ok_or_else(|| protocol("a malformed LSN"))?;
