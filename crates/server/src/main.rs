@@ -35,6 +35,8 @@ enum Command {
     Check {
         /// postgres://user:password@host:port/database; or the name of an environment variable that holds it, as `env:NAME`.
         url: String,
+        #[command(flatten)]
+        place: Place,
     },
     /// Look into the log of a stopped server.
     Topic {
@@ -116,7 +118,10 @@ async fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Version => println!("mainstem {}", env!("CARGO_PKG_VERSION")),
         Command::Start(start) => serve(env, start).await?,
-        Command::Check { url } => return offline::check(env, &url).await,
+        Command::Check { url, place } => {
+            let config = configure(&env, &place, Vec::new())?.config;
+            return offline::check(env, &config, &url).await;
+        }
         Command::Topic { command, place } => {
             let config = configure(&env, &place, Vec::new())?.config;
             match command {

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 /// `mainstem check URL`: exit code 1 when capture would fail.
-pub async fn check(env: Env, url: &str) -> Result<ExitCode> {
+pub async fn check(env: Env, config: &Config, url: &str) -> Result<ExitCode> {
     let url = match url.strip_prefix("env:") {
         Some(name) => std::env::var(name)
             .map_err(|_| Error::fix(codes::NO_SOURCE_URL, format!("environment variable {name} is not set")))?,
@@ -25,8 +25,10 @@ pub async fn check(env: Env, url: &str) -> Result<ExitCode> {
             .hint(format!("a URL begins with {}", schemes.join(" or ")))
     })?;
     let name = SourceName::new("check").map_err(|e| Error::bug(codes::CHECK_FAILED, e))?;
-    let settings = SourceSettings { name, url, options: Options::default(), owned: Default::default(), spool_dir: None };
-    let findings = connector.open(env, settings)?.check().await?;
+    // The directory is asked for its free space only.
+    let spool_dir = Some(config.data.join("spool"));
+    let settings = SourceSettings { name, url, options: Options::default(), owned: Default::default(), spool_dir };
+    let findings = connector.open(env.clone(), settings.clone())?.check().await?;
     for finding in &findings {
         let word = match finding.severity {
             Severity::Note => "note",
@@ -37,6 +39,11 @@ pub async fn check(env: Env, url: &str) -> Result<ExitCode> {
         if let Some(fix) = &finding.fix {
             println!("  mend: {fix}");
         }
+    }
+    let rights = |f: &mainstem_connector::Finding| f.severity == Severity::Fatal && f.code == mainstem_postgres::codes::RIGHTS.id;
+    if connector.spec().name == "postgres" && findings.iter().any(rights) {
+        println!("\nWhat an administrator can run once, so that no more rights are needed:\n");
+        println!("{}", mainstem_postgres::administrator_script(env, &settings).await?);
     }
     let fatal = findings.iter().any(|f| f.severity == Severity::Fatal);
     println!("{}", if fatal { "not ready: mend what is marked as error" } else { "ready to be captured" });
