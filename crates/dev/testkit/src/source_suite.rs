@@ -185,16 +185,18 @@ pub async fn resumes_at_any_item(system: &dyn System) {
             let prepared = source.prepare(Some(&durable)).await.expect("prepare again");
             assert_eq!(prepared.lost, None);
             let mut stream = open_stream(&*source, &durable).await;
-            let mut last = durable_n;
+            let (mut last, mut whole) = (durable_n, false);
             // Dropped after 1, 2, ... items; in every second round the last of them is not made durable.
             for item in 0..=round % 7 {
-                if last == LAST {
+                // A new stream tells the shapes again, so that even a small transaction may come in pieces.
+                if last == LAST && whole {
                     break;
                 }
                 let (position, kept) = match next(&mut stream).await.expect("an item") {
                     StreamItem::Changes { batches, end } => {
                         check_item(&batches, &end);
                         last = follows(last, &batches);
+                        whole = end.is_some();
                         (end.map(|e| e.position), item < round % 7 || round % 2 == 0)
                     }
                     StreamItem::Progress(position) => (Some(position), true),
@@ -593,13 +595,7 @@ pub async fn a_large_transaction_comes_in_pieces(system: &dyn System) {
 #[macro_export]
 macro_rules! source_suite {
     ($system:expr) => {
-        #[tokio::test(flavor = "multi_thread")]
-        #[ignore = "one run in four never ends: its rounds of at most seven items stop before the last transaction's rows; cause unknown"]
-        async fn resumes_at_any_item() {
-            let system = $system.await;
-            $crate::source_suite::resumes_at_any_item(&system).await;
-        }
-        $crate::source_suite!(@each $system; next_is_cancel_safe never_acknowledges_by_itself
+        $crate::source_suite!(@each $system; resumes_at_any_item next_is_cancel_safe never_acknowledges_by_itself
             a_lone_commit_needs_no_company copy_and_stream_agree copies_beside_a_load_are_exact a_slow_reader_keeps_its_session
             dropping_ends_everything a_large_transaction_comes_in_pieces);
     };
