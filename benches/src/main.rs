@@ -7,6 +7,7 @@ mod latency;
 mod log;
 mod main_job;
 mod report;
+mod scan;
 
 use std::process::ExitCode;
 

@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 
-pub const ROWS: [&str; 8] = ["disk", "log", "start", "snapshot", "latency", "drain", "replay", "memory"];
+pub const ROWS: [&str; 9] = ["disk", "log", "start", "snapshot", "latency", "drain", "scan", "replay", "memory"];
 
 /// Runs the rows named, all when none is. `full` uses the sizes of the floors where the quick run takes a tenth.
 pub async fn run(full: bool, rows: &[String]) -> Result<Report> {
@@ -36,6 +36,9 @@ pub async fn run(full: bool, rows: &[String]) -> Result<Report> {
     if wanted("drain") {
         drain(&mut report, full, true).await?;
         drain(&mut report, full, false).await?;
+    }
+    if wanted("scan") {
+        crate::scan::scans(&mut report, full).await?;
     }
     if wanted("replay") {
         replay(&mut report, full).await?;

@@ -15,6 +15,8 @@ pub fn demo(root: &Path, args: &[String]) -> Result<bool, String> {
 
 /// Measures. Arguments go on to `mainstem-benches`.
 pub fn bench(root: &Path, args: &[String]) -> Result<bool, String> {
+    // What DataFusion alone does with our files; its crate is the only one that may name it.
+    run::must(run::cargo(root).args(["build", "--profile", PROFILE, "--workspace", "--example", "scan"]))?;
     become_program(root, "mainstem-benches", args)
 }
 

@@ -79,6 +79,11 @@ impl Decoder {
         self.end.is_some()
     }
 
+    /// Commit time of the last of them, microseconds since 1970.
+    pub fn whole_commit_time_us(&self) -> Option<i64> {
+        self.end.as_ref().map(|end| end.commit_time_us)
+    }
+
     pub fn in_transaction(&self) -> bool {
         self.open.is_some()
     }

@@ -13,8 +13,6 @@ use tokio::sync::Notify;
 
 /// Acknowledgements come with every batch; the server needs them about once a second.
 const ACKNOWLEDGE_INTERVAL: Duration = Duration::from_millis(500);
-/// Microseconds between 1970-01-01 and 2000-01-01.
-const EPOCH_SHIFT_US: i64 = 946_684_800_000_000;
 
 /// What the stream, the status task and `head` tell each other.
 #[derive(Default)]
@@ -69,7 +67,7 @@ fn status_update(acknowledged: u64, now_us: i64, ask: bool) -> BytesMut {
     for _ in 0..3 {
         out.put_u64(acknowledged); // written, flushed, applied
     }
-    out.put_i64(now_us - EPOCH_SHIFT_US);
+    out.put_i64(now_us - crate::pgoutput::EPOCH_SHIFT_US);
     out.put_u8(u8::from(ask));
     out
 }

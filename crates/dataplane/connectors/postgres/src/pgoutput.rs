@@ -5,7 +5,7 @@ use crate::wire::protocol;
 use mainstem_types::Result;
 
 /// Microseconds between 1970-01-01 and 2000-01-01, from where Postgres counts.
-const EPOCH_SHIFT_US: i64 = 946_684_800_000_000;
+pub const EPOCH_SHIFT_US: i64 = 946_684_800_000_000;
 
 #[derive(Debug, PartialEq)]
 pub enum Message<'a> {

@@ -24,6 +24,13 @@ use tokio::sync::oneshot;
 
 /// How long a pass may go on gathering transactions that are already here.
 const GATHER_TIME: Duration = Duration::from_millis(2);
+/// A transaction that is sent this long after its commit is from a backlog: then larger items cost less, and nobody waits for a single one.
+const BEHIND_US: i64 = 20_000;
+/// While behind, gathering may take this share of the lag, up to a bound.
+const GATHER_SHARE: i64 = 4;
+const GATHER_TIME_MAX: Duration = Duration::from_millis(50);
+/// The walsender sends message by message and would wake us for each: while behind we look this often instead.
+const GATHER_PAUSE: Duration = Duration::from_millis(1);
 /// Positions without rows are told about this often, unless somebody waits for one.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// An XLogData header: 'w', start, end, time.
@@ -38,6 +45,8 @@ pub struct Stream {
     asking: Option<Asking>,
     /// The newest position that a keepalive named.
     idle_lsn: u64,
+    /// When the server sent what was read last, microseconds since 1970 by its clock.
+    sent_us: i64,
     progress_at: Moment,
 }
 
@@ -60,7 +69,7 @@ impl Stream {
     pub fn new(source: Arc<Inner>, decoder: Decoder, feedback: Arc<Feedback>, bulk: Option<Bulk>) -> Self {
         let progress_at = source.env.clock.moment();
         let feed = bulk.map_or(Feed::Connect, |b| Feed::Bulk(Box::new(b)));
-        Self { source, decoder, feedback, feed, asking: None, idle_lsn: 0, progress_at }
+        Self { source, decoder, feedback, feed, asking: None, idle_lsn: 0, sent_us: 0, progress_at }
     }
 
     /// Connects for streaming now, so that errors show when the stream is opened.
@@ -94,21 +103,33 @@ impl Stream {
         let started = self.source.env.clock.moment();
         loop {
             let Feed::Live { reader, .. } = &mut self.feed else { return Ok(()) };
-            if let Some(lsn) = live_pass(reader, &mut self.decoder, &self.feedback)? {
-                self.idle_lsn = self.idle_lsn.max(lsn);
-            }
+            let pass = live_pass(reader, &mut self.decoder, &self.feedback)?;
+            self.idle_lsn = self.idle_lsn.max(pass.idle_lsn.unwrap_or(0));
+            self.sent_us = pass.sent_us.unwrap_or(self.sent_us);
             if self.decoder.question.is_some() || self.decoder.is_replaying() || !self.decoder.items.is_empty() {
                 return Ok(());
             }
             if !self.decoder.has_whole() {
                 return self.wait().await;
             }
-            let long = self.source.env.clock.moment() - started > GATHER_TIME;
+            let pause = self.behind();
+            let gather = pause.map_or(GATHER_TIME, |lag| (lag / GATHER_SHARE as u32).min(GATHER_TIME_MAX));
+            let long = self.source.env.clock.moment() - started > gather;
+            if pause.is_some() && !long && !self.decoder.is_full() {
+                self.source.env.clock.sleep(GATHER_PAUSE).await;
+            }
+            let Feed::Live { reader, .. } = &mut self.feed else { return Ok(()) };
             let more = !long && !self.decoder.is_full() && matches!(reader.fill().now_or_never(), Some(Ok(_)));
             if !more {
                 return self.decoder.flush();
             }
         }
+    }
+
+    /// How old the last whole transaction was when the server sent it, where that shows a backlog. Both times are the server's.
+    fn behind(&self) -> Option<Duration> {
+        let lag = self.sent_us - self.decoder.whole_commit_time_us()?;
+        (lag >= BEHIND_US).then(|| Duration::from_micros(lag as u64))
     }
 
     /// Reads more; between transactions, says how far the server is.
@@ -250,12 +271,21 @@ impl LookAhead {
     }
 }
 
-/// Decodes what the look-ahead allows. Returns the position of the last keepalive that came between transactions.
+/// What a pass over the buffer learned beside rows.
+#[derive(Default)]
+struct Pass {
+    /// The position of the last keepalive that came between transactions.
+    idle_lsn: Option<u64>,
+    /// When the server sent the last message, microseconds since 1970.
+    sent_us: Option<i64>,
+}
+
+/// Decodes what the look-ahead allows.
 fn live_pass<R: tokio::io::AsyncRead + Unpin>(
     reader: &mut FrameReader<R>,
     decoder: &mut Decoder,
     feedback: &Feedback,
-) -> Result<Option<u64>> {
+) -> Result<Pass> {
     let mut ahead = LookAhead::new(decoder);
     let mut at = 0;
     while let Some(frame) = reader.peek(at)? {
@@ -266,7 +296,7 @@ fn live_pass<R: tokio::io::AsyncRead + Unpin>(
     }
     let limit = ahead.limit().unwrap_or(at);
     let mut left = limit;
-    let mut idle = None;
+    let mut pass = Pass::default();
     while left > 0 {
         let Some(frame) = reader.peek(0)? else { break };
         let length = reader.offset_after(&frame);
@@ -276,11 +306,12 @@ fn live_pass<R: tokio::io::AsyncRead + Unpin>(
         match (frame.tag, body.first()) {
             (b'd', Some(b'w')) if body.len() > DATA_HEADER => {
                 let lsn = number(&body[1..9]);
+                pass.sent_us = Some((number(&body[17..25]) as i64).saturating_add(crate::pgoutput::EPOCH_SHIFT_US));
                 decoder.message(lsn, &body[DATA_HEADER..])?;
             }
             (b'd', Some(b'k')) if body.len() >= 18 => {
                 if !decoder.in_transaction() {
-                    idle = Some(number(&body[1..9]));
+                    pass.idle_lsn = Some(number(&body[1..9]));
                 }
                 if body[17] == 1 {
                     feedback.reply_now();
@@ -297,7 +328,7 @@ fn live_pass<R: tokio::io::AsyncRead + Unpin>(
             break;
         }
     }
-    Ok(idle)
+    Ok(pass)
 }
 
 fn peeked<'a, R: tokio::io::AsyncRead + Unpin>(reader: &'a FrameReader<R>, frame: &Frame) -> Peeked<'a> {
