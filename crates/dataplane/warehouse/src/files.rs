@@ -33,6 +33,8 @@ pub(crate) struct DataFile {
     pub name: String,
     pub bytes: u64,
     pub rows: u64,
+    /// Rows of each row group.
+    pub row_groups: Arc<[u64]>,
     pub ranges: Arc<BTreeMap<Arc<str>, ValueRange>>,
 }
 
@@ -138,8 +140,8 @@ impl FileWriter {
         let bytes = self.file.len().map_err(io_error(&self.path, "read"))?;
         let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())
             .map_err(file_error(&self.path, "read"))?;
-        let ranges = Arc::new(ranges(&metadata, schema));
-        Ok(DataFile { path: self.path, name: self.name, bytes, rows: self.rows, ranges })
+        let (row_groups, ranges) = (row_groups(&metadata), Arc::new(ranges(&metadata, schema)));
+        Ok(DataFile { path: self.path, name: self.name, bytes, rows: self.rows, row_groups, ranges })
     }
 }
 
@@ -165,7 +167,12 @@ pub(crate) fn load(disk: &dyn Disk, dir: &Path, name: &str, schema: &TableSchema
     let path = dir.join(name);
     let (bytes, metadata) = open_file(disk, &path)?;
     let rows = metadata.metadata().file_metadata().num_rows() as u64;
-    Ok(DataFile { ranges: Arc::new(ranges(&metadata, schema)), bytes: bytes.len() as u64, rows, name: name.to_string(), path })
+    let (row_groups, ranges) = (row_groups(&metadata), Arc::new(ranges(&metadata, schema)));
+    Ok(DataFile { path, name: name.to_string(), bytes: bytes.len() as u64, rows, row_groups, ranges })
+}
+
+fn row_groups(metadata: &ArrowReaderMetadata) -> Arc<[u64]> {
+    metadata.metadata().row_groups().iter().map(|group| group.num_rows() as u64).collect()
 }
 
 /// Reads columns of a file by name, all rows or the given ones (ascending, each once).

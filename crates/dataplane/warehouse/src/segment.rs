@@ -183,6 +183,7 @@ impl Filed {
             path: file.path.clone(),
             bytes: file.bytes,
             rows: file.rows,
+            row_groups: file.row_groups.clone(),
             deleted,
             ranges: file.ranges.clone(),
             derived: OnceLock::new(),

@@ -56,6 +56,8 @@ pub struct FileView {
     pub bytes: u64,
     /// Rows in the file, dead ones included.
     pub rows: u64,
+    /// Rows of each row group, dead ones included.
+    pub row_groups: Arc<[u64]>,
     /// None = none are dead.
     pub deleted: Option<Arc<RoaringBitmap>>,
     /// Per column of the file's schema, by column name: what file pruning needs. Missing = unknown.

@@ -6,7 +6,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::stats::Precision;
 use datafusion::common::{Column, ColumnStatistics, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
+use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroupAccess};
 use datafusion::parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use datafusion::physical_optimizer::pruning::PruningStatistics;
 use mainstem_warehouse::FileView;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 /// What a reader derives from a file view, kept beside it: made by the first query, used by all until the view changes.
 struct Derived {
-    selection: Option<RowSelection>,
+    living: Option<ParquetAccessPlan>,
     /// The last plan piece with the columns for which its statistics were made.
     planned: Mutex<Option<(SchemaRef, PartitionedFile)>>,
 }
@@ -32,12 +32,11 @@ pub(crate) fn live_rows(file: &FileView) -> u64 {
 /// The plan piece of a file: where it is, which rows are alive, and the ranges of its values.
 pub(crate) fn planned(file: &FileView, schema: &SchemaRef) -> PartitionedFile {
     let derived = file.derived.get_or_init(|| {
-        let selection = file.deleted.as_ref().filter(|d| !d.is_empty()).map(|d| selection(d, file.rows));
-        Arc::new(Derived { selection, planned: Mutex::new(None) })
+        Arc::new(Derived { living: living(file), planned: Mutex::new(None) })
     });
     let Some(derived) = derived.downcast_ref::<Derived>() else {
         // Somebody else's derivation sits there: right, only slower.
-        return piece(file, schema, file.deleted.as_ref().map(|d| selection(d, file.rows)));
+        return piece(file, schema, living(file));
     };
     let mut last = derived.planned.lock();
     if let Some((columns, piece)) = &*last
@@ -45,12 +44,12 @@ pub(crate) fn planned(file: &FileView, schema: &SchemaRef) -> PartitionedFile {
     {
         return piece.clone();
     }
-    let made = piece(file, schema, derived.selection.clone());
+    let made = piece(file, schema, derived.living.clone());
     *last = Some((schema.clone(), made.clone()));
     made
 }
 
-fn piece(file: &FileView, schema: &SchemaRef, selection: Option<RowSelection>) -> PartitionedFile {
+fn piece(file: &FileView, schema: &SchemaRef, living: Option<ParquetAccessPlan>) -> PartitionedFile {
     let meta = ObjectMeta {
         location: Location::from(file.path.to_string_lossy().trim_start_matches('/')),
         last_modified: Default::default(),
@@ -59,8 +58,8 @@ fn piece(file: &FileView, schema: &SchemaRef, selection: Option<RowSelection>) -
         version: None,
     };
     let piece = PartitionedFile::new_from_meta(meta).with_statistics(Arc::new(statistics(file, schema)));
-    match selection {
-        Some(selection) => piece.with_extension(ParquetRowSelection::new(selection)),
+    match living {
+        Some(living) => piece.with_extension(living),
         None => piece,
     }
 }
@@ -90,12 +89,25 @@ fn statistics(file: &FileView, schema: &SchemaRef) -> Statistics {
     }
 }
 
-/// Runs of living rows, from the bitmap of dead ones.
-fn selection(dead: &RoaringBitmap, rows: u64) -> RowSelection {
+/// Which rows are alive, row group by row group: given for the whole file at once, every query would have to cut it up again. None: all.
+fn living(file: &FileView) -> Option<ParquetAccessPlan> {
+    let dead = file.deleted.as_ref().filter(|dead| !dead.is_empty())?;
+    let mut from = 0;
+    let groups = file.row_groups.iter().map(|rows| {
+        let group = access(dead, from, *rows);
+        from += rows;
+        group
+    });
+    Some(ParquetAccessPlan::new(groups.collect()))
+}
+
+/// Runs of living rows in a row group that begins at row `from` of its file.
+fn access(dead: &RoaringBitmap, from: u64, rows: u64) -> RowGroupAccess {
+    let row = |at: u64| u32::try_from(at).unwrap_or(u32::MAX);
     let mut runs: Vec<RowSelector> = Vec::new();
-    let mut at = 0u64;
+    let mut at = from;
     let mut skipped = 0usize;
-    for row in dead.iter().map(u64::from).take_while(|row| *row < rows) {
+    for row in dead.range(row(from)..row(from + rows)).map(u64::from) {
         if row > at {
             if skipped > 0 {
                 runs.push(RowSelector::skip(skipped));
@@ -106,13 +118,19 @@ fn selection(dead: &RoaringBitmap, rows: u64) -> RowSelection {
         skipped += 1;
         at = row + 1;
     }
+    if skipped == 0 && runs.is_empty() {
+        return RowGroupAccess::Scan;
+    }
+    if skipped as u64 == rows {
+        return RowGroupAccess::Skip;
+    }
     if skipped > 0 {
         runs.push(RowSelector::skip(skipped));
     }
-    if rows > at {
-        runs.push(RowSelector::select((rows - at) as usize));
+    if from + rows > at {
+        runs.push(RowSelector::select((from + rows - at) as usize));
     }
-    RowSelection::from(runs)
+    RowGroupAccess::Selection(RowSelection::from(runs))
 }
 
 /// The value ranges of many files, column by column, for DataFusion's pruning predicates.
@@ -166,21 +184,32 @@ impl PruningStatistics for Ranges<'_> {
 mod tests {
     use super::*;
 
-    fn check(dead: &[u32], rows: u64, living: &[std::ops::Range<usize>]) {
-        let made = selection(&dead.iter().copied().collect(), rows);
+    fn check(dead: &[u32], from: u64, rows: u64, living: &[std::ops::Range<usize>]) {
+        let made = access(&dead.iter().copied().collect(), from, rows);
         let expected = RowSelection::from_consecutive_ranges(living.iter().cloned(), rows as usize);
-        assert_eq!(made, expected, "dead {dead:?} of {rows}");
+        let made = match made {
+            RowGroupAccess::Scan => RowSelection::from_consecutive_ranges(std::iter::once(0..rows as usize), rows as usize),
+            RowGroupAccess::Skip => RowSelection::from_consecutive_ranges(std::iter::empty(), rows as usize),
+            RowGroupAccess::Selection(selection) => selection,
+        };
+        assert_eq!(made, expected, "dead {dead:?}, {rows} rows from {from}");
         assert_eq!(made.iter().map(|s| s.row_count).sum::<usize>(), rows as usize);
     }
 
     #[test]
     #[allow(clippy::single_range_in_vec_init)] // lists of ranges, some of one
     fn selections_skip_the_dead_and_cover_all_rows() {
-        check(&[], 5, &[0..5]);
-        check(&[0], 5, &[1..5]);
-        check(&[4], 5, &[0..4]);
-        check(&[0, 1, 2, 3, 4], 5, &[]);
-        check(&[1, 2, 4], 7, &[0..1, 3..4, 5..7]);
-        check(&[9], 5, &[0..5]);
+        check(&[], 0, 5, &[0..5]);
+        check(&[0], 0, 5, &[1..5]);
+        check(&[4], 0, 5, &[0..4]);
+        check(&[0, 1, 2, 3, 4], 0, 5, &[]);
+        check(&[1, 2, 4], 0, 7, &[0..1, 3..4, 5..7]);
+        check(&[9], 0, 5, &[0..5]);
+        // The second group of a file.
+        check(&[0, 4, 5, 9, 10], 5, 5, &[1..4]);
+        check(&[5, 6, 7, 8, 9], 5, 5, &[]);
+        check(&[3, 12], 5, 5, &[0..5]);
+        assert_eq!(access(&[3, 12].into_iter().collect(), 5, 5), RowGroupAccess::Scan);
+        assert_eq!(access(&[5, 6].into_iter().collect(), 5, 2), RowGroupAccess::Skip);
     }
 }

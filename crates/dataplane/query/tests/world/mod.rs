@@ -174,6 +174,7 @@ fn file(dir: &Path, name: &str, batch: &RecordBatch, dead: &[u32], without: &[&s
         bytes: std::fs::metadata(&path).unwrap().len(),
         path,
         rows: batch.num_rows() as u64,
+        row_groups: (0..batch.num_rows()).step_by(32).map(|from| 32.min(batch.num_rows() - from) as u64).collect(),
         deleted: (!dead.is_empty()).then(|| Arc::new(dead.iter().copied().collect::<RoaringBitmap>())),
         ranges: Arc::new(BTreeMap::from([(Arc::from("id"), range)])),
         derived: OnceLock::new(),
