@@ -8,6 +8,7 @@ mod log;
 mod main_job;
 mod report;
 mod scan;
+mod world;
 
 use std::process::ExitCode;
 

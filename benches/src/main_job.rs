@@ -1,10 +1,11 @@
 //! The main job's figures: every row is a ratio with its peer in the same run.
 
 use crate::report::{Report, Row};
+use crate::world::{create, mebibytes, pid, source};
 use crate::{disk, latency};
 use mainstem_testkit::mainstem::{explain, wait_for_source};
 use mainstem_testkit::process::{cpu_seconds, rss_bytes, rss_peak_bytes, run as run_program};
-use mainstem_testkit::{Mainstem, MainstemOptions, Postgres, PostgresOptions, Result};
+use mainstem_testkit::{Mainstem, MainstemOptions, Postgres, Result};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio_postgres::Client;
@@ -60,32 +61,6 @@ fn disk_limits(report: &mut Report) -> Result<()> {
         terms: "4 KiB write + fdatasync, preallocated, median; 1 MiB write + fdatasync".into(),
     });
     Ok(())
-}
-
-/// A Postgres with `pgbench -i` of this scale (100,000 accounts each) and a marker table, in database `bench`.
-pub(crate) fn source(scale: u32) -> Result<Postgres> {
-    let options = PostgresOptions { durable: true, ..PostgresOptions::default() };
-    let postgres = Postgres::start(options.set("shared_buffers", "256MB"))?;
-    postgres.create_database("bench")?;
-    run_program(postgres.tool("pgbench", "bench").args(["-i", "-q", "-s", &scale.to_string()]))?;
-    postgres.psql("bench", "CREATE TABLE marker (id int PRIMARY KEY, n bigint); INSERT INTO marker VALUES (1, 0)")?;
-    Ok(postgres)
-}
-
-pub(crate) async fn create(mainstem: &Mainstem, postgres: &Postgres, with: &str) -> Result<Client> {
-    let client = mainstem.connect().await?;
-    let statement = format!("CREATE SOURCE b FROM '{}' {with}", postgres.url("bench"));
-    client.batch_execute(&statement).await.map_err(explain)?;
-    wait_for_source(&client, "b", Duration::from_secs(600)).await?;
-    Ok(client)
-}
-
-pub(crate) fn pid(mainstem: &Mainstem) -> Result<u32> {
-    Ok(mainstem.pid().ok_or("mainstem is not running")?)
-}
-
-pub(crate) fn mebibytes(bytes: Option<u64>) -> f64 {
-    bytes.map_or(f64::NAN, |b| b as f64 / (1 << 20) as f64)
 }
 
 fn start_empty(report: &mut Report) -> Result<()> {

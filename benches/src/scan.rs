@@ -1,8 +1,8 @@
 //! Scans of a live table through its door, against plain DataFusion over the very same Parquet files (`examples/scan.rs` of the query
 //! crate), clean and with a tenth of the rows deleted. The plain reader then reads all rows: it knows nothing of deletions.
 
-use crate::main_job::{create, source};
 use crate::report::{Report, Row};
+use crate::world::{create, source};
 use mainstem_testkit::mainstem::{explain, wait_for_source};
 use mainstem_testkit::process::run as run_program;
 use mainstem_testkit::{Mainstem, MainstemOptions, Result};

@@ -1,15 +1,14 @@
 //! From a change batch to Kafka records: one for a row's insert or update, delete + tombstone for a delete, delete + tombstone + create
 //! for a changed key. Columnar in, bytes out, no allocation per value.
 
-use crate::SchemaIds;
 use crate::avro::put_varint;
 use crate::avro_schema::{KeyColumn, key_columns};
 use crate::cells::Image;
 use crate::codes;
-use crate::source_block::SourceBlock;
+use crate::source_block::{EncodeContext, SourceBlock};
 use bytes::Bytes;
 use mainstem_log::{PartitionAppend, RecordBatchBuilder, TopicPartition};
-use mainstem_types::{ChangeBatch, ColumnId, Error, Generation, Op, Result, SourceName, TableSchema, Tx};
+use mainstem_types::{ChangeBatch, ColumnId, Error, Generation, Op, Result, TableSchema, Tx};
 
 /// Uncompressed bytes at which a record batch ends; one record may be larger.
 const RECORD_BATCH_BYTES_MAX: usize = 1 << 20;
@@ -29,20 +28,6 @@ pub(crate) const GENERATION_HEADER: &str = "mainstem.generation";
 pub(crate) const NEW_KEY_HEADER: &str = "__debezium.newkey";
 /// Debezium's, on the `c` of a changed key: the old key.
 const OLD_KEY_HEADER: &str = "__debezium.oldkey";
-
-/// What an envelope says beside the rows.
-#[derive(Clone, Debug)]
-pub struct EncodeContext<'a> {
-    pub source: &'a SourceName,
-    /// `postgres`: Debezium's `source.connector` says `postgresql` for it.
-    pub connector: &'a str,
-    /// `source.db`
-    pub database: &'a str,
-    pub topic: &'a str,
-    pub ids: SchemaIds,
-    /// `ts_ms` of the envelope: when we handled it.
-    pub now_ms: i64,
-}
 
 /// Encodes a batch as one or more record batches for its topic's partition 0. A record batch stays below about 1 MiB uncompressed.
 pub fn encode(context: &EncodeContext<'_>, batch: &ChangeBatch) -> Result<PartitionAppend> {

@@ -18,5 +18,6 @@ mod zoned;
 
 pub use barriers::{barrier_append, decode_barrier, decode_table_record, table_append};
 pub use decode::{Decoder, TopicItem};
-pub use encode::{EncodeContext, encode, encode_generation};
+pub use encode::{encode, encode_generation};
 pub use schemas::{SCHEMA_TOPIC, SchemaIds, Schemas};
+pub use source_block::EncodeContext;

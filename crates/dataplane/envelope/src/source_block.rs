@@ -1,9 +1,23 @@
 //! The part of an envelope after its images: Debezium's `source` block of PostgreSQL, `transaction`, `op` and times. What is the same for
 //! a batch or a transaction is made once and copied.
 
+use crate::SchemaIds;
 use crate::avro::{Bad, Digits, Reader, put_bytes, put_long};
-use crate::encode::EncodeContext;
-use mainstem_types::{Op, TableSchema, Tx};
+use mainstem_types::{Op, SourceName, TableSchema, Tx};
+
+/// What an envelope says beside the rows.
+#[derive(Clone, Debug)]
+pub struct EncodeContext<'a> {
+    pub source: &'a SourceName,
+    /// `postgres`: Debezium's `source.connector` says `postgresql` for it.
+    pub connector: &'a str,
+    /// `source.db`
+    pub database: &'a str,
+    pub topic: &'a str,
+    pub ids: SchemaIds,
+    /// `ts_ms` of the envelope: when we handled it.
+    pub now_ms: i64,
+}
 
 /// Writes the part after the images.
 pub(crate) struct SourceBlock {

@@ -1,7 +1,8 @@
 //! The change stream: reads the replication connection (or, far behind, bulk chunks) in place and hands out whole transactions.
 //!
 //! A pass first looks ahead for the last Commit in the buffer and decodes up to it, so that an item always ends between
-//! transactions and a lone commit waits for nothing. What is already in the socket comes along, up to a bound.
+//! transactions and a lone commit waits for nothing. What is already in the socket comes along, up to a bound; while the server sends
+//! what was committed a while ago, the bound is a share of that lag.
 
 use crate::bulk::{Bulk, BulkStep};
 use crate::catalog::Relation;
@@ -27,7 +28,7 @@ const GATHER_TIME: Duration = Duration::from_millis(2);
 /// A transaction that is sent this long after its commit is from a backlog: then larger items cost less, and nobody waits for a single one.
 const BEHIND_US: i64 = 20_000;
 /// While behind, gathering may take this share of the lag, up to a bound.
-const GATHER_SHARE: i64 = 4;
+const GATHER_SHARE: u32 = 4;
 const GATHER_TIME_MAX: Duration = Duration::from_millis(50);
 /// The walsender sends message by message and would wake us for each: while behind we look this often instead.
 const GATHER_PAUSE: Duration = Duration::from_millis(1);
@@ -112,14 +113,21 @@ impl Stream {
             if !self.decoder.has_whole() {
                 return self.wait().await;
             }
-            let pause = self.behind();
-            let gather = pause.map_or(GATHER_TIME, |lag| (lag / GATHER_SHARE as u32).min(GATHER_TIME_MAX));
-            let long = self.source.env.clock.moment() - started > gather;
-            if pause.is_some() && !long && !self.decoder.is_full() {
-                self.source.env.clock.sleep(GATHER_PAUSE).await;
+            let behind = self.behind();
+            let gather = behind.map_or(GATHER_TIME, |lag| (lag / GATHER_SHARE).min(GATHER_TIME_MAX));
+            let clock = self.source.env.clock.clone();
+            if self.decoder.is_full() || clock.moment() - started > gather {
+                return self.decoder.flush();
+            }
+            if behind.is_some() {
+                clock.sleep(GATHER_PAUSE).await;
             }
             let Feed::Live { reader, .. } = &mut self.feed else { return Ok(()) };
-            let more = !long && !self.decoder.is_full() && matches!(reader.fill().now_or_never(), Some(Ok(_)));
+            let more = match reader.fill().now_or_never() {
+                Some(read) => read.is_ok(),
+                // A walsender with a backlog that sends nothing has no processor just now: small items would take more of it away.
+                None => behind.is_some(),
+            };
             if !more {
                 return self.decoder.flush();
             }

@@ -198,6 +198,7 @@ async fn a_backlog_is_read_in_bulk_and_gives_the_same() {
         let mut stream = source.stream(&prepared.start).await.unwrap();
         replica.catch_up(&*source, &mut stream).await;
         assert_eq!(metrics::BULK_CHUNKS.get() > chunks, bulk == "true");
+        assert!(replica.wholes < 1000, "3,000 transactions of a backlog came in {} items", replica.wholes);
         postgres.psql("bulk", "DELETE FROM t WHERE id % 2000 = 2; DROP TABLE IF EXISTS none").unwrap();
         replica.catch_up(&*source, &mut stream).await;
         replica.compare(&*source).await;

@@ -52,6 +52,8 @@ pub struct Replica {
     pub schemas: BTreeMap<u64, Arc<TableSchema>>,
     pub seen: BTreeMap<u64, Seen>,
     pub position: Option<Position>,
+    /// Items that end between two transactions, and pieces of one.
+    pub wholes: usize,
     pub pieces: usize,
     pub failed: Vec<String>,
     pub stale: Vec<u64>,
@@ -145,6 +147,7 @@ impl Replica {
                 batches.iter().for_each(|b| self.apply(b));
                 match end {
                     Some(end) => {
+                        self.wholes += 1;
                         stream.acknowledge(&end.position);
                         self.position = Some(end.position);
                     }
