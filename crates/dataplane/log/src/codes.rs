@@ -1,5 +1,6 @@
 //! The log's error codes; one page each in `docs/errors/`.
 
+use crate::TopicPartition;
 use mainstem_types::{Code, Error};
 use std::io;
 use std::path::Path;
@@ -26,6 +27,8 @@ pub const CLOSED: Code = Code::new("LOG-009", "57P01");
 pub const PARTITION_HELD: Code = Code::new("LOG-010", "55P03");
 /// An append that contradicts itself.
 pub const BAD_APPEND: Code = Code::new("LOG-011", "XX000");
+/// A record without a key for a topic that keeps the last record per key.
+pub const KEY_MISSING: Code = Code::new("LOG-012", "23502");
 
 /// The refusal after a failed write or sync.
 pub(crate) fn poisoned() -> Error {
@@ -36,6 +39,11 @@ pub(crate) fn poisoned() -> Error {
 pub(crate) fn full() -> Error {
     Error::retry(DISK_FULL, "the disk of the log is full or down to its reserve; appends wait, reads go on")
         .hint("free space on that disk, or lower retention; no restart is needed")
+}
+
+pub(crate) fn key_missing(at: &TopicPartition) -> Error {
+    Error::fix(KEY_MISSING, format!("{at} keeps the last record per key and cannot take a record without one"))
+        .hint("give every record a key, or use a topic with cleanup.policy delete")
 }
 
 pub(crate) fn closed() -> Error {

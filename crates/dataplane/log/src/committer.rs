@@ -2,10 +2,11 @@
 //! answers; what came meanwhile is the next group. No timer: a lone append waits for nothing.
 
 use crate::checkpoint::{self, Checkpointer, Work};
+use crate::cleaner::Cleaner;
 use crate::entry::{Entry, PartitionKey};
 use crate::partition::{Publication, TailBudget};
 use crate::queue::{Append, Job, Part, Recovered, Shared, Topic, check_part};
-use crate::settings::{LogSettings, SMALL_PART_BYTES};
+use crate::settings::{COMPACT_SEGMENT_BYTES_MAX, LogSettings, SMALL_PART_BYTES};
 use crate::wal::Wal;
 use crate::writer::{Extent, Failure, Mark, Writer, unknown};
 use crate::{Seal, codes, metrics};
@@ -29,12 +30,13 @@ pub struct Committer {
     pub(crate) next_topic: u32,
     pub(crate) tails: Arc<TailBudget>,
     pub(crate) pending: Work,
+    pub(crate) cleaner: Cleaner,
     transactions: HashMap<u64, Transaction>,
     group: Vec<Staged>,
     /// Inline bytes of the group, and what it may still write.
     group_bytes: u64,
     room_bytes: u64,
-    poisoned: bool,
+    pub(crate) poisoned: bool,
     pub(crate) changed: bool,
     wal_bytes_since: u64,
     last_checkpoint: Moment,
@@ -77,8 +79,8 @@ impl Committer {
         lock: Box<dyn Send + Sync>,
     ) -> io::Result<Self> {
         let (queue, disk) = (shared.clone(), shared.env.disk.clone());
-        let done = move |outcome| {
-            queue.give(Job::Checkpointed(outcome));
+        let done = move |work, outcome| {
+            queue.give(Job::Checkpointed { work, outcome });
         };
         let now = shared.env.clock.moment();
         Ok(Self {
@@ -92,6 +94,7 @@ impl Committer {
             next_topic: recovered.checkpoint.next_topic,
             tails: recovered.tails,
             pending: Work::default(),
+            cleaner: Cleaner::default(),
             transactions: HashMap::new(),
             group: Vec::new(),
             group_bytes: 0,
@@ -145,10 +148,12 @@ impl Committer {
             Job::DeleteTopic { name, answer } => {
                 let _ = answer.send(self.delete_topic(&name));
             }
-            Job::Retain { answer } => {
-                let _ = answer.send(self.retain());
-            }
-            Job::Checkpointed(outcome) => self.checkpointed(outcome),
+            Job::Retain { answer } => match self.retain() {
+                Ok(()) => self.compact(Some(answer)),
+                Err(error) => drop(answer.send(Err(error))),
+            },
+            Job::Compacted { key, outcome } => self.compacted(key, outcome),
+            Job::Checkpointed { work, outcome } => self.checkpointed(work, outcome),
             Job::Close { .. } => {}
         }
     }
@@ -177,12 +182,16 @@ impl Committer {
             return Err(codes::poisoned());
         }
         if self.group.is_empty() {
-            // On an error the write itself tells.
-            let free = self.shared.env.disk.free_bytes(&self.dir).unwrap_or(u64::MAX);
-            self.room_bytes = free.saturating_sub(self.settings.disk_reserve_bytes);
+            self.room_bytes = self.room();
         }
         self.room_bytes = self.room_bytes.checked_sub(bytes).ok_or_else(codes::full)?;
         Ok(())
+    }
+
+    /// Bytes that are free above the reserve. Where the disk cannot say, the write itself tells.
+    pub(crate) fn room(&self) -> u64 {
+        let free = self.shared.env.disk.free_bytes(&self.dir).unwrap_or(u64::MAX);
+        free.saturating_sub(self.settings.disk_reserve_bytes)
     }
 
     fn stage(&mut self, transaction: Option<u64>, append: Append) {
@@ -240,7 +249,9 @@ impl Committer {
             staging.marks.push((part.partition.key, writer.mark()));
         }
         let disk = &*self.shared.env.disk;
-        let extent = writer.stage(disk, part.batches, part.records, self.settings.segment_bytes_max)?;
+        let compact_bytes_max = if part.partition.is_compact() { COMPACT_SEGMENT_BYTES_MAX } else { u64::MAX };
+        let segment_bytes_max = self.settings.segment_bytes_max.min(compact_bytes_max);
+        let extent = writer.stage(disk, part.batches, part.records, segment_bytes_max)?;
         staging.bases.push(extent.base);
         staging.extents.push(extent);
         Ok(())
@@ -421,6 +432,7 @@ impl Committer {
             if let Err(error) = self.retain() {
                 tracing::warn!(code = error.code().id, error = %error.chain(), "retention deleted nothing");
             }
+            self.compact(None);
         }
         self.remove_gone();
         let due = now - self.last_checkpoint >= Duration::from_millis(self.settings.checkpoint_interval_ms);
@@ -461,18 +473,18 @@ impl Committer {
         work
     }
 
-    fn checkpointed(&mut self, outcome: io::Result<Option<crate::wal::WalStart>>) {
+    fn checkpointed(&mut self, work: Work, outcome: io::Result<()>) {
+        let Some(checkpoint) = work.checkpoint else { return };
+        self.checkpoint_runs = false;
         match outcome {
-            Ok(Some(start)) => {
-                self.checkpoint_runs = false;
-                if let Err(error) = self.wal.recycle(start) {
+            Ok(()) => {
+                if let Err(error) = self.wal.recycle(checkpoint.wal) {
                     tracing::warn!(%error, "an unneeded WAL file stays");
                 }
             }
-            Ok(None) => {}
-            // Removals, or a checkpoint file that found no room: the WAL still has everything.
+            // The WAL still has everything, and the checkpoint before this one still names what was replaced.
             Err(error) if codes::is_full(&error) => {
-                self.checkpoint_runs = false;
+                self.pending.replaced.extend(work.replaced);
                 self.changed = true;
                 tracing::warn!(%error, "no checkpoint: the disk is full");
             }
@@ -484,12 +496,13 @@ impl Committer {
     fn close(&mut self) {
         let late = self.shared.close();
         for job in late {
-            if let Job::Checkpointed(outcome) = job {
-                self.checkpointed(outcome);
+            if let Job::Checkpointed { work, outcome } = job {
+                self.checkpointed(work, outcome);
             }
         }
         let open: Vec<u64> = self.transactions.keys().copied().collect();
         open.into_iter().for_each(|id| self.abort(id));
+        self.cleaner.stop();
         if let Some(checkpointer) = self.checkpointer.take() {
             checkpointer.stop();
         }

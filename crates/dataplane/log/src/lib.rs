@@ -4,8 +4,10 @@
 
 pub mod batch;
 mod checkpoint;
+mod cleaner;
 pub mod codes;
 mod committer;
+mod compaction;
 mod entry;
 mod index;
 mod local;
@@ -56,7 +58,8 @@ impl fmt::Display for TopicPartition {
 pub enum Cleanup {
     /// Sealed segments go when older or larger in sum than the topic's bounds, never past the retention floor.
     Delete,
-    /// Only the last word per key counts; retention does not touch it.
+    /// Only the last word per key counts: older records of a key go in time, and a tombstone a day after what it deletes. What is left
+    /// keeps its offset, so offsets have gaps. Every record has a key (`LOG-012`).
     Compact,
 }
 
@@ -98,7 +101,8 @@ pub type Seal = Box<dyn FnOnce(&[i64]) -> PartitionAppend + Send>;
 /// Record batches as read.
 #[derive(Clone, Debug)]
 pub struct Fetched {
-    /// Whole batches; the first may begin before the offset asked for (Kafka's rule). Empty when there is nothing yet.
+    /// Whole batches; the first may begin before the offset asked for (Kafka's rule). Empty when there is nothing yet. Else the last
+    /// record is at or above the offset asked for, so that who goes on one above it gets on.
     pub batches: Bytes,
     /// One past the last visible offset at the time of the read.
     pub end: i64,
@@ -125,7 +129,8 @@ pub trait EventLog: Send + Sync {
     /// Begins an append of many pieces. While it is open no other append may touch its partitions (they are refused with `LOG-010`).
     async fn begin(&self) -> Result<Box<dyn LogTransaction>>;
 
-    /// Reads whole batches from the one that holds `offset`, at least one and no more than about `bytes_max`.
+    /// Reads whole batches from the one that holds `offset`, or the first after it where compaction took it, at least one and no more
+    /// than about `bytes_max`.
     async fn read(&self, at: &TopicPartition, offset: i64, bytes_max: usize) -> Result<Fetched>;
 
     /// The end offset, now and whenever it grows.

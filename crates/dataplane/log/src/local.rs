@@ -58,7 +58,7 @@ impl LocalLog {
         }
     }
 
-    /// One pass of retention, as it also happens by itself from time to time.
+    /// One pass of retention, and compaction until none is due, as they also happen by themselves from time to time.
     pub async fn retain(&self) -> Result<()> {
         self.shared.ask(|answer| Job::Retain { answer }).await
     }

@@ -1,6 +1,6 @@
 //! Topics and retention, as the committer does them.
 
-use crate::checkpoint::{Checkpoint, PartitionState, SegmentState, TopicState};
+use crate::checkpoint::{Checkpoint, PartitionState, TopicState};
 use crate::committer::Committer;
 use crate::entry::Entry;
 use crate::partition::Partition;
@@ -58,7 +58,7 @@ impl Committer {
             let at = TopicPartition::new(name, n);
             let tails = self.tails.clone();
             let partition = Partition::new((id, n), at.clone(), dir.into(), config.clone(), (0, 0), Vec::new(), tails);
-            self.writers.insert((id, n), Writer::new(partition.clone(), 0, None));
+            self.writers.insert((id, n), Writer::new(partition.clone(), 0, None, 0));
             partitions.insert(at, partition);
         }
         drop(partitions);
@@ -98,6 +98,8 @@ impl Committer {
             let at = TopicPartition::new(name, n);
             if let Some(partition) = self.shared.partitions.write().remove(&at) {
                 partition.forget();
+                // A checkpoint that still has them must not write them where the next topic of this name has its files.
+                partition.extent().2.iter().for_each(|segment| *segment.indexes.lock() = None);
             }
             self.writers.remove(&(id, n));
             // Under another name at once, so that a topic of the same name never meets these files.
@@ -149,9 +151,8 @@ pub fn topic_state<'a>(
 ) -> TopicState {
     let state = |writer: &Writer| {
         let (start, end, segments) = writer.partition.extent();
-        let segment =
-            |s: &Arc<crate::segment::Segment>| SegmentState { base: s.base, bytes: s.bytes(), max_time_ms: s.max_time_ms() };
-        PartitionState { start, end, segments: segments.iter().map(segment).collect() }
+        let segments = segments.iter().map(|segment| segment.state()).collect();
+        PartitionState { start, end, clean_end: writer.clean_end, segments }
     };
     let partitions = writers.take_while(|(key, _)| key.0 == topic.id).map(|(_, writer)| state(writer)).collect();
     TopicState { id: topic.id, name: name.to_owned(), config: topic.config.clone(), partitions }

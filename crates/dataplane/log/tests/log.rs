@@ -12,6 +12,7 @@ use rand::{Rng, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 const TOPIC: &str = "shop.public.film";
 const PARTITIONS: i32 = 3;
@@ -296,6 +297,32 @@ async fn a_write_that_finds_the_disk_full_is_undone() {
     disk.set_capacity(u64::MAX);
     log.append(vec![part(0, 3, 1, 100)], None).await.unwrap();
     assert_eq!(content(&log, 0).await, [(1, 0), (3, 0)]);
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_finds_the_disk_full_forgets_nothing() {
+    let disk = SimDisk::new();
+    let log = fresh(&disk, LogSettings { checkpoint_interval_ms: 100, ..settings() }).await;
+    // Enough for index files, which find no room.
+    for id in 0..5 {
+        log.append(vec![part(0, id, 1, 2_500)], None).await.unwrap();
+    }
+    let checkpoint = || disk.read(&dir().join("checkpoint")).unwrap();
+    let before = checkpoint();
+    disk.set_capacity(disk.used_bytes());
+    for _ in 0..100 {
+        log.retain().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(4)).await;
+    }
+    disk.set_capacity(u64::MAX);
+    while checkpoint() == before {
+        log.retain().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(4)).await;
+    }
+    let all = content(&log, 0).await;
+    crash(&disk, log, 5);
+    let log = fresh(&disk, settings()).await;
+    assert_eq!(content(&log, 0).await, all);
 }
 
 #[tokio::test]
