@@ -70,7 +70,8 @@ impl RecordBatchBuilder {
     /// Adds a record. None as key or value is Kafka's null (a tombstone, for a value).
     pub fn push(&mut self, time_ms: i64, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[(&str, &[u8])]) {
         let deltas = (time_ms.wrapping_sub(self.base_time_ms), i64::from(self.records));
-        let header_bytes = headers.iter().map(|(name, value)| field_bytes(Some(name.as_bytes())) + field_bytes(Some(value))).sum();
+        let header_bytes =
+            headers.iter().map(|(name, value)| field_bytes(Some(name.as_bytes())) + field_bytes(Some(value))).sum();
         put_record(&mut self.buffer, deltas, key, value, (headers.len(), header_bytes), |out| {
             for (name, value) in headers {
                 put_field(out, Some(name.as_bytes()));

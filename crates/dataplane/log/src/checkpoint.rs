@@ -99,18 +99,28 @@ pub struct Work {
     /// Segments that retention took, and directories of deleted topics; the WAL says so already.
     pub gone: Vec<Arc<Segment>>,
     pub gone_dirs: Vec<PathBuf>,
+    /// Told when it is done.
+    pub settled: Option<mpsc::Sender<()>>,
 }
 
-/// Makes everything durable that the checkpoint speaks of, then the checkpoint; last it removes what is gone. An error of kind "full"
-/// is one of the checkpoint's own file: everything before it is durable, and it can be tried again. Any other is final.
+impl Work {
+    /// A partition's directory goes as a whole.
+    pub fn forget_dir(&mut self, dir: &Arc<Path>) {
+        self.replaced.retain(|segment| !Arc::ptr_eq(&segment.dir, dir));
+        self.gone.retain(|segment| !Arc::ptr_eq(&segment.dir, dir));
+    }
+}
+
+/// Makes everything durable that the checkpoint speaks of, then the checkpoint; last it removes what is gone. After an error
+/// that passes all files are synced, and a checkpoint with the same directories can be tried. Any other is final.
 pub fn perform(disk: &dyn Disk, dir: &Path, work: &Work) -> io::Result<()> {
     let mut files = Vec::with_capacity(work.segments.len() * 3);
     for (active, sealed) in &work.segments {
         let mut guard = active.segment.indexes.lock();
         match guard.as_ref().map(|indexes| active.segment.write_indexes(disk, indexes)).transpose() {
             Ok(written) => files.extend(written.into_iter().flatten()),
-            // Gone: its topic was deleted in the meantime. Full: an index is derived, so its lack must not keep bytes from being synced.
-            Err(error) if error.kind() == io::ErrorKind::NotFound || codes::is_full(&error) => {}
+            // Gone: its topic was deleted in the meantime. No room: an index is derived, its lack must not keep bytes from being synced.
+            Err(error) if error.kind() == io::ErrorKind::NotFound || codes::is_passing(&error) => {}
             Err(error) => return Err(error),
         }
         if *sealed {
@@ -122,7 +132,8 @@ pub fn perform(disk: &dyn Disk, dir: &Path, work: &Work) -> io::Result<()> {
     // Full or not: what the kernel dropped is not known.
     sync_all(&files).map_err(io::Error::other)?;
     for dir in &work.dirs {
-        ignore_missing(disk.sync_dir(dir)).map_err(io::Error::other)?;
+        let unsynced = |error| if mainstem_env::is_out_of_files(&error) { error } else { io::Error::other(error) };
+        ignore_missing(disk.sync_dir(dir)).map_err(unsynced)?;
     }
     if let Some(checkpoint) = &work.checkpoint {
         disk.replace(&dir.join(FILE_NAME), &checkpoint.encode()?)?;
@@ -178,8 +189,9 @@ impl Checkpointer {
     pub fn start(disk: Arc<dyn Disk>, dir: PathBuf, done: impl Fn(Work, io::Result<()>) + Send + 'static) -> io::Result<Self> {
         let (sender, receiver) = mpsc::channel::<Work>();
         let thread = mainstem_env::spawn_thread("log-checkpoint", move || {
-            while let Ok(work) = receiver.recv() {
+            while let Ok(mut work) = receiver.recv() {
                 let outcome = perform(&*disk, &dir, &work);
+                drop(work.settled.take());
                 done(work, outcome);
             }
         })?;
@@ -191,7 +203,15 @@ impl Checkpointer {
         let _ = self.work.send(work);
     }
 
-    /// Waits until all given work is done.
+    /// Waits until all work given so far is done.
+    pub fn settle(&self) {
+        let (settled, wait) = mpsc::channel();
+        self.give(Work { settled: Some(settled), ..Work::default() });
+        // Nothing is ever sent: the end of the channel is the answer.
+        let _ = wait.recv();
+    }
+
+    /// Waits until all given work is done, and ends.
     pub fn stop(self) {
         drop(self.work);
         let _ = self.thread.join();

@@ -5,14 +5,15 @@ use crate::checkpoint::{self, Checkpointer, Work};
 use crate::cleaner::Cleaner;
 use crate::entry::{Entry, PartitionKey};
 use crate::partition::{Publication, TailBudget};
-use crate::queue::{Append, Job, Part, Recovered, Shared, Topic, check_part};
+use crate::queue::{Append, AskedTopic, Job, Part, Recovered, Shared, Topic, check_part};
+use crate::segment::Segment;
 use crate::settings::{COMPACT_SEGMENT_BYTES_MAX, LogSettings, SMALL_PART_BYTES};
 use crate::wal::Wal;
 use crate::writer::{Extent, Failure, Mark, Writer, unknown};
 use crate::{Seal, codes, metrics};
 use mainstem_env::{DiskFile, Moment};
 use mainstem_types::{Error, Result};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -28,11 +29,15 @@ pub struct Committer {
     pub(crate) writers: BTreeMap<PartitionKey, Writer>,
     pub(crate) topics: BTreeMap<String, Topic>,
     pub(crate) next_topic: u32,
+    /// Deleted since the checkpointer last had nothing to do.
+    pub(crate) deleted_names: BTreeSet<String>,
     pub(crate) tails: Arc<TailBudget>,
     pub(crate) pending: Work,
     pub(crate) cleaner: Cleaner,
     transactions: HashMap<u64, Transaction>,
     group: Vec<Staged>,
+    /// Topics to be made before the next job of another kind.
+    pub(crate) asked: Vec<AskedTopic>,
     /// Inline bytes of the group, and what it may still write.
     group_bytes: u64,
     room_bytes: u64,
@@ -43,6 +48,8 @@ pub struct Committer {
     last_retention: Moment,
     checkpointer: Option<Checkpointer>,
     checkpoint_runs: bool,
+    /// Given to the checkpointer and not yet back.
+    works: usize,
     _lock: Box<dyn Send + Sync>,
 }
 
@@ -92,11 +99,13 @@ impl Committer {
             writers: recovered.writers,
             topics: recovered.topics,
             next_topic: recovered.checkpoint.next_topic,
+            deleted_names: BTreeSet::new(),
             tails: recovered.tails,
             pending: Work::default(),
             cleaner: Cleaner::default(),
             transactions: HashMap::new(),
             group: Vec::new(),
+            asked: Vec::new(),
             group_bytes: 0,
             room_bytes: 0,
             poisoned: false,
@@ -105,6 +114,7 @@ impl Committer {
             last_checkpoint: now,
             last_retention: now,
             checkpoint_runs: false,
+            works: 0,
             _lock: lock,
         })
     }
@@ -124,6 +134,7 @@ impl Committer {
                     self.handle(job);
                 }
             }
+            self.create_topics();
             self.flush();
             self.tick();
         }
@@ -134,6 +145,9 @@ impl Committer {
     }
 
     fn handle(&mut self, job: Job) {
+        if !matches!(job, Job::CreateTopic(_)) {
+            self.create_topics();
+        }
         if !matches!(job, Job::Append(_) | Job::Commit { .. }) || self.group_bytes >= self.settings.group_bytes_max() {
             self.flush();
         }
@@ -142,9 +156,7 @@ impl Committer {
             Job::Commit { transaction, append } => self.stage(Some(transaction), append),
             Job::Piece { transaction, append } => self.piece(transaction, append),
             Job::Abort { transaction } => self.abort(transaction),
-            Job::CreateTopic { name, config, answer } => {
-                let _ = answer.send(self.create_topic(&name, config));
-            }
+            Job::CreateTopic(asked) => self.asked.push(asked),
             Job::DeleteTopic { name, answer } => {
                 let _ = answer.send(self.delete_topic(&name));
             }
@@ -162,7 +174,7 @@ impl Committer {
     fn refusal(&mut self, failure: Failure) -> Error {
         match failure {
             Failure::Refused(error) => error,
-            Failure::Io(error) if codes::is_full(&error) => codes::full().caused_by(error),
+            Failure::Io(error) if codes::is_passing(&error) => codes::refused(error),
             Failure::Io(error) => self.poison(error),
         }
     }
@@ -349,20 +361,23 @@ impl Committer {
 
     /// Syncs what does not go through the WAL. An error is final even when the disk is full: what the kernel dropped is not known.
     fn sync_segments(&mut self, group: &[Staged]) -> Result<(), Failure> {
+        let large = || group.iter().flat_map(|staged| &staged.extents).filter(|extent| !extent.inline);
         let mut files: Vec<Arc<dyn DiskFile>> = Vec::new();
-        let mut dirs = Vec::new();
-        for extent in group.iter().flat_map(|staged| &staged.extents).filter(|extent| !extent.inline) {
+        for extent in large() {
             if !files.iter().any(|file| Arc::ptr_eq(file, &extent.active.file)) {
                 files.push(extent.active.file.clone());
             }
-            if let Some(writer) = self.writers.get_mut(&extent.key).filter(|writer| writer.dir_dirty) {
-                writer.dir_dirty = false;
-                dirs.push(writer.partition.dir.clone());
+        }
+        checkpoint::sync_all(&files).map_err(|error| Failure::Refused(self.poison(error)))?;
+        for extent in large() {
+            let Some(writer) = self.writers.get_mut(&extent.key).filter(|writer| writer.dir_dirty) else { continue };
+            match self.shared.env.disk.sync_dir(&writer.partition.dir) {
+                Ok(()) => writer.dir_dirty = false,
+                Err(error) if mainstem_env::is_out_of_files(&error) => return Err(error.into()),
+                Err(error) => return Err(Failure::Refused(self.poison(error))),
             }
         }
-        let disk = &self.shared.env.disk;
-        let synced = checkpoint::sync_all(&files).and_then(|()| dirs.iter().try_for_each(|dir| disk.sync_dir(dir)));
-        synced.map_err(|error| Failure::Refused(self.poison(error)))
+        Ok(())
     }
 
     /// Writes and syncs the WAL's payload.
@@ -441,10 +456,21 @@ impl Committer {
             self.last_checkpoint = now;
             let work = self.checkpoint_work(false);
             self.checkpoint_runs = true;
-            if let Some(checkpointer) = &self.checkpointer {
-                checkpointer.give(work);
-            }
+            self.give(work);
         }
+    }
+
+    fn give(&mut self, work: Work) {
+        self.works += 1;
+        if let Some(checkpointer) = &self.checkpointer {
+            checkpointer.give(work);
+        }
+    }
+
+    /// Waits until the checkpointer has nothing to do.
+    pub(crate) fn settle(&mut self) {
+        self.works += 1;
+        self.checkpointer.iter().for_each(Checkpointer::settle);
     }
 
     /// Has files removed that the WAL says are gone.
@@ -454,9 +480,7 @@ impl Committer {
             return;
         }
         let (gone, gone_dirs) = (std::mem::take(gone), std::mem::take(gone_dirs));
-        if let Some(checkpointer) = &self.checkpointer {
-            checkpointer.give(Work { gone, gone_dirs, ..Work::default() });
-        }
+        self.give(Work { gone, gone_dirs, ..Work::default() });
     }
 
     fn checkpoint_work(&mut self, clean: bool) -> Work {
@@ -474,6 +498,10 @@ impl Committer {
     }
 
     fn checkpointed(&mut self, work: Work, outcome: io::Result<()>) {
+        self.works -= 1;
+        if self.works == 0 {
+            self.deleted_names.clear();
+        }
         let Some(checkpoint) = work.checkpoint else { return };
         self.checkpoint_runs = false;
         match outcome {
@@ -483,10 +511,13 @@ impl Committer {
                 }
             }
             // The WAL still has everything, and the checkpoint before this one still names what was replaced.
-            Err(error) if codes::is_full(&error) => {
-                self.pending.replaced.extend(work.replaced);
+            Err(error) if codes::is_passing(&error) => {
+                // Those of a topic deleted since went with its directory.
+                let live = |segment: &Arc<Segment>| self.writers.values().any(|w| Arc::ptr_eq(&w.partition.dir, &segment.dir));
+                self.pending.replaced.extend(work.replaced.into_iter().filter(live));
+                self.pending.dirs.extend(work.dirs);
                 self.changed = true;
-                tracing::warn!(%error, "no checkpoint: the disk is full");
+                tracing::warn!(%error, "no checkpoint, for lack of room");
             }
             // A sync that failed must not be tried again.
             Err(error) => drop(self.poison(error)),

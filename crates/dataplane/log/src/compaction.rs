@@ -102,7 +102,10 @@ struct LastWords {
 
 /// Bytes in sealed segments below and not below `clean_end`. `sealed`: (end offset, bytes) of each.
 pub fn clean_and_dirty(sealed: impl Iterator<Item = (i64, u64)>, clean_end: i64) -> (u64, u64) {
-    sealed.fold((0, 0), |(clean, dirty), (end, bytes)| if end <= clean_end { (clean + bytes, dirty) } else { (clean, dirty + bytes) })
+    sealed.fold(
+        (0, 0),
+        |(clean, dirty), (end, bytes)| if end <= clean_end { (clean + bytes, dirty) } else { (clean, dirty + bytes) },
+    )
 }
 
 /// Half of the bytes are new: each byte is rewritten about twice over its life (Kafka: `min.cleanable.dirty.ratio`).

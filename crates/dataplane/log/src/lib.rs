@@ -114,7 +114,7 @@ pub struct Fetched {
 #[async_trait]
 pub trait EventLog: Send + Sync {
     /// Makes a topic; nothing happens when it is there with this configuration, else its configuration is changed (the number
-    /// of partitions may not).
+    /// of partitions may not). Who makes many asks for all of them at once: they share their syncs.
     async fn create_topic(&self, name: &str, config: TopicConfig) -> Result<()>;
 
     /// Removes a topic and its files; nothing happens when there is none.
@@ -149,11 +149,17 @@ pub trait LogTransaction: Send + Sync {
     async fn commit(self: Box<Self>, parts: Vec<PartitionAppend>, seal: Option<Seal>) -> Result<Vec<i64>>;
 }
 
-/// Shows bytes to every decoder of the log's own files; for fuzzing.
+/// Shows bytes to every decoder of the log's own files, and to compaction; for fuzzing.
 #[doc(hidden)]
 pub fn decode_any(bytes: &[u8]) {
     let _ = entry::decode(bytes);
     let _ = checkpoint::Checkpoint::decode(bytes, std::path::Path::new("checkpoint"));
+    let copied = Bytes::copy_from_slice(bytes);
+    if let Some(Ok((_, header))) = batch::headers(&copied).next()
+        && let Ok(kept) = batch::retain(&copied.slice(..header.bytes), Some(7), |view, _| view.offset % 2 == 0)
+    {
+        assert!(records(&kept).is_ok(), "what was read must be writable");
+    }
     let (offsets, times) = bytes.split_at(bytes.len() / 16 * 8);
     if let Some(indexes) = index::Indexes::decode(offsets, times, 1 << 20, 0) {
         let _ = indexes.position_of(1 << 10);

@@ -14,8 +14,7 @@ pub static CHECKPOINTS: Counter = Counter::new("mainstem_log_checkpoints_total",
 pub static RETAINED_SEGMENTS: Counter =
     Counter::new("mainstem_log_deleted_segments_total", "How many segments did retention delete?");
 pub static COMPACTIONS: Counter = Counter::new("mainstem_log_compactions_total", "How many times was a partition compacted?");
-pub static COMPACTED_BYTES: Counter =
-    Counter::new("mainstem_log_compacted_bytes_total", "How many bytes did compaction remove?");
+pub static COMPACTED_BYTES: Counter = Counter::new("mainstem_log_compacted_bytes_total", "How many bytes did compaction remove?");
 pub static READ_BYTES: Counter = Counter::new("mainstem_log_read_bytes_total", "How many bytes were read?");
 pub static READ_DISK_BYTES: Counter =
     Counter::new("mainstem_log_read_disk_bytes_total", "How many of the bytes read were no longer in the memory tail?");

@@ -31,6 +31,13 @@ pub struct Append {
     pub answer: oneshot::Sender<Result<Vec<i64>>>,
 }
 
+/// A topic to be made, altered, or found as it is.
+pub struct AskedTopic {
+    pub name: String,
+    pub config: TopicConfig,
+    pub answer: oneshot::Sender<Result<()>>,
+}
+
 pub enum Job {
     Append(Append),
     Piece {
@@ -44,11 +51,7 @@ pub enum Job {
     Abort {
         transaction: u64,
     },
-    CreateTopic {
-        name: String,
-        config: TopicConfig,
-        answer: oneshot::Sender<Result<()>>,
-    },
+    CreateTopic(AskedTopic),
     DeleteTopic {
         name: String,
         answer: oneshot::Sender<Result<()>>,

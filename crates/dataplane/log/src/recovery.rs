@@ -61,7 +61,7 @@ impl From<Failure> for Trouble {
 pub fn recover(disk: &Arc<dyn Disk>, dir: &Path, settings: &LogSettings) -> Result<Recovered> {
     try_recover(disk, dir, settings).map_err(|trouble| match trouble {
         Trouble::Told(error) => error,
-        Trouble::Io(error) if codes::is_full(&error) => codes::full().caused_by(error),
+        Trouble::Io(error) if codes::is_passing(&error) => codes::refused(error),
         Trouble::Io(error) => codes::open_failed(dir, "the disk answers with an error").caused_by(error),
     })
 }

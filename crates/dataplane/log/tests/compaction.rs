@@ -462,9 +462,13 @@ async fn readers_go_on_while_their_segments_are_replaced() {
 async fn compaction_survives_the_deletion_of_its_topic() {
     let (disk, watch) = (SimDisk::new(), Arc::new(Watch::default()));
     let log = fresh(&disk, &watch).await;
-    for _ in 0..30 {
-        for _ in 0..5 {
-            fill(&log, &watch, 1).await;
+    for round in 0..40 {
+        for key in 0..5 {
+            fill(&log, &watch, key).await;
+        }
+        if round % 2 == 0 {
+            // Its old files wait for the next checkpoint, which comes when there are others of the same name.
+            log.retain().await.unwrap();
         }
         let again = async {
             log.delete_topic(TOPIC).await.unwrap();
@@ -475,9 +479,13 @@ async fn compaction_survives_the_deletion_of_its_topic() {
         retained.unwrap();
         let found = read_from(&log, 0).await.unwrap();
         assert_eq!(found.into_values().map(|said| said.word.0).collect::<Vec<_>>(), [Some(3)]);
+        watch.advance(40_000);
     }
     log.close().await;
     assert!(files(&disk).iter().all(|name| name.starts_with(&format!("{:020}.", 0)) && !name.contains(".1.")));
+    drop(log);
+    let log = fresh(&disk, &watch).await;
+    assert_eq!(read_from(&log, 0).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
