@@ -114,6 +114,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(command: Command) -> Result<ExitCode> {
+    mainstem_env::raise_open_files();
     let env = Env::real();
     match command {
         Command::Version => println!("mainstem {}", env!("CARGO_PKG_VERSION")),

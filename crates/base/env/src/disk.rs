@@ -2,6 +2,8 @@
 //! creations, renames and removals in a directory durable.
 
 use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Deref;
@@ -126,6 +128,20 @@ pub trait Disk: Send + Sync {
         self.remove_file(&temporary)?;
         linked?;
         self.sync_dir(parent(path))
+    }
+}
+
+/// Whether there was no room for another open file, in the process or the machine. Then nothing was done, and it may pass.
+pub fn is_out_of_files(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    code == Some(Errno::MFILE.raw_os_error()) || code == Some(Errno::NFILE.raw_os_error())
+}
+
+/// Lets this process have as many files open as an administrator allows, instead of the 1024 that most shells hand down.
+pub fn raise_open_files() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }
 

@@ -10,7 +10,7 @@ mod store;
 mod task;
 
 pub use clock::{Clock, Moment, RealClock};
-pub use disk::{Disk, DiskFile, Mapped, OpenMode, RealDisk};
+pub use disk::{Disk, DiskFile, Mapped, OpenMode, RealDisk, is_out_of_files, raise_open_files};
 pub use store::DiskStore;
 pub use task::{JoinOnDrop, blocking, spawn, spawn_thread};
 

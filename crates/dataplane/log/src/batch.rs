@@ -26,6 +26,8 @@ const LZ4: i16 = 3;
 /// The records' time is the batch's greatest: it was set at append.
 const LOG_APPEND_TIME: i16 = 1 << 3;
 const CONTROL: i16 = 1 << 5;
+/// The base time is the one from which on the batch's tombstones may go (KIP-534).
+const DELETE_HORIZON: i16 = 1 << 6;
 /// Smallest record: its length, attributes, two deltas, two lengths, header count, one byte each.
 const RECORD_BYTES_MIN: usize = 7;
 /// Below this, lz4's frame costs more than it saves.
@@ -67,26 +69,15 @@ impl RecordBatchBuilder {
 
     /// Adds a record. None as key or value is Kafka's null (a tombstone, for a value).
     pub fn push(&mut self, time_ms: i64, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[(&str, &[u8])]) {
-        let time_delta = time_ms.wrapping_sub(self.base_time_ms);
-        let offset_delta = i64::from(self.records);
-        let mut length = 1 + varint_bytes(time_delta) + varint_bytes(offset_delta) + field_bytes(key) + field_bytes(value);
-        length += varint_bytes(headers.len() as i64);
-        for (name, value) in headers {
-            length += field_bytes(Some(name.as_bytes())) + field_bytes(Some(value));
-        }
-        let out = &mut self.buffer;
-        out.reserve(length + 5);
-        put_varint(out, length as i64);
-        out.push(0);
-        put_varint(out, time_delta);
-        put_varint(out, offset_delta);
-        put_field(out, key);
-        put_field(out, value);
-        put_varint(out, headers.len() as i64);
-        for (name, value) in headers {
-            put_field(out, Some(name.as_bytes()));
-            put_field(out, Some(value));
-        }
+        let deltas = (time_ms.wrapping_sub(self.base_time_ms), i64::from(self.records));
+        let header_bytes =
+            headers.iter().map(|(name, value)| field_bytes(Some(name.as_bytes())) + field_bytes(Some(value))).sum();
+        put_record(&mut self.buffer, deltas, key, value, (headers.len(), header_bytes), |out| {
+            for (name, value) in headers {
+                put_field(out, Some(name.as_bytes()));
+                put_field(out, Some(value));
+            }
+        });
         self.records += 1;
         self.max_time_ms = self.max_time_ms.max(time_ms);
     }
@@ -118,37 +109,41 @@ impl RecordBatchBuilder {
         if self.records == 0 {
             return Bytes::new();
         }
-        let mut attributes = 0;
-        let worth = self.compress && self.buffer.len() - HEADER_BYTES >= COMPRESS_BYTES_MIN;
-        if worth && let Some(smaller) = compressed(&self.buffer) {
-            self.buffer = smaller;
-            attributes = LZ4;
-        }
-        let length = self.buffer.len() - PREFIX_BYTES;
         let out = &mut self.buffer;
-        put_at(out, LENGTH_AT, &(length as i32).to_be_bytes());
         out[MAGIC_AT] = MAGIC;
-        put_at(out, ATTRIBUTES_AT, &attributes.to_be_bytes());
         put_at(out, LAST_DELTA_AT, &(self.records as i32 - 1).to_be_bytes());
         put_at(out, BASE_TIME_AT, &self.base_time_ms.to_be_bytes());
         put_at(out, MAX_TIME_AT, &self.max_time_ms.to_be_bytes());
         // Producer id, epoch and first sequence number: none.
         out[43..COUNT_AT].fill(0xff);
         put_at(out, COUNT_AT, &(self.records as i32).to_be_bytes());
-        let crc = crc32c::crc32c(&out[ATTRIBUTES_AT..]);
-        put_at(out, CRC_AT, &crc.to_be_bytes());
-        Bytes::from(self.buffer)
+        close(self.buffer, 0, self.compress)
     }
 }
 
-/// The records of a raw batch as one lz4 frame behind room for the header; None when that is not smaller. Independent blocks, because
-/// Kafka's Java client reads no others.
+/// Ends a raw batch whose header lacks length, attributes (given without a codec) and CRC only.
+fn close(mut out: Vec<u8>, mut attributes: i16, compress: bool) -> Bytes {
+    let worth = compress && out.len() - HEADER_BYTES >= COMPRESS_BYTES_MIN;
+    if worth && let Some(smaller) = compressed(&out) {
+        out = smaller;
+        attributes |= LZ4;
+    }
+    let length = out.len() - PREFIX_BYTES;
+    put_at(&mut out, LENGTH_AT, &(length as i32).to_be_bytes());
+    put_at(&mut out, ATTRIBUTES_AT, &attributes.to_be_bytes());
+    let crc = crc32c::crc32c(&out[ATTRIBUTES_AT..]);
+    put_at(&mut out, CRC_AT, &crc.to_be_bytes());
+    Bytes::from(out)
+}
+
+/// The header of a raw batch, then its records as one lz4 frame; None when that is not smaller. Independent blocks, because Kafka's
+/// Java client reads no others.
 fn compressed(raw: &[u8]) -> Option<Vec<u8>> {
-    let records = &raw[HEADER_BYTES..];
+    let (header, records) = raw.split_at(HEADER_BYTES);
     let block = if records.len() <= 64 << 10 { BlockSize::Max64KB } else { BlockSize::Max256KB };
     let info = FrameInfo::new().block_mode(BlockMode::Independent).block_size(block);
     let mut out = Vec::with_capacity(HEADER_BYTES + records.len() / 2);
-    out.resize(HEADER_BYTES, 0);
+    out.extend_from_slice(header);
     let mut encoder = FrameEncoder::with_frame_info(info, out);
     encoder.write_all(records).ok()?;
     let out = encoder.finish().ok()?;
@@ -189,6 +184,28 @@ fn put_field(out: &mut Vec<u8>, field: Option<&[u8]>) {
             out.extend_from_slice(bytes);
         }
     }
+}
+
+/// Appends a record; `deltas`: its time and offset above the batch's; `headers`: how many and, encoded, how many bytes.
+fn put_record(
+    out: &mut Vec<u8>,
+    deltas: (i64, i64),
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    headers: (usize, usize),
+    put_headers: impl FnOnce(&mut Vec<u8>),
+) {
+    let mut length = 1 + varint_bytes(deltas.0) + varint_bytes(deltas.1) + field_bytes(key) + field_bytes(value);
+    length += varint_bytes(headers.0 as i64) + headers.1;
+    out.reserve(length + 5);
+    put_varint(out, length as i64);
+    out.push(0);
+    put_varint(out, deltas.0);
+    put_varint(out, deltas.1);
+    put_field(out, key);
+    put_field(out, value);
+    put_varint(out, headers.0 as i64);
+    put_headers(out);
 }
 
 fn bad(what: &str) -> Error {
@@ -334,6 +351,62 @@ pub fn records(batches: &Bytes) -> Result<Vec<RecordRef>> {
 /// Shows each record of whole batches in order, checked as in [`records`]; ends at the first error, also one that `each` returns.
 pub fn visit(batches: &Bytes, mut each: impl FnMut(RecordView<'_>) -> Result<()>) -> Result<()> {
     each_body(batches, |header, body| read_records(header, &body, &mut each))
+}
+
+/// A numbered batch without the records that `keep` refuses: the same bytes when it wants all, none when it wants none. The rest keeps
+/// offsets, times and the base offset; the batch ends with its last record, so that a reader who goes on behind that one never meets it
+/// again. `keep` also gets the time from which on tombstones may go, where the batch has one; one that has tombstones and no such time
+/// gets `horizon_ms`. Control batches stay.
+pub(crate) fn retain(
+    batch: &Bytes,
+    horizon_ms: Option<i64>,
+    mut keep: impl FnMut(&RecordView<'_>, Option<i64>) -> bool,
+) -> Result<Bytes> {
+    let mut out = None;
+    each_body(batch, |header, body| {
+        let known = (header.attributes & DELETE_HORIZON != 0).then_some(header.base_time_ms);
+        let (mut kept, mut tombstones) = (Vec::with_capacity(header.records as usize), false);
+        read_records(header, &body, |view| {
+            kept.push(keep(&view, known));
+            tombstones |= kept.last() == Some(&true) && view.value.is_none();
+            Ok(())
+        })?;
+        let horizon_ms = horizon_ms.filter(|_| tombstones && known.is_none());
+        if horizon_ms.is_some() || kept.contains(&false) {
+            out = Some(rewrite(batch, header, &body, &kept, horizon_ms)?);
+        }
+        Ok(())
+    })?;
+    Ok(out.unwrap_or_else(|| batch.clone()))
+}
+
+/// A batch of the records marked true only.
+fn rewrite(batch: &[u8], header: &BatchHeader, body: &Bytes, kept: &[bool], horizon_ms: Option<i64>) -> Result<Bytes> {
+    let mut out = batch[..HEADER_BYTES].to_vec();
+    let base_time_ms = horizon_ms.unwrap_or(header.base_time_ms);
+    let (mut count, mut last, mut max_time_ms) = (0_i32, 0, i64::MIN);
+    let mut kept = kept.iter();
+    read_records(header, body, |view| {
+        if kept.next() == Some(&true) {
+            let deltas = (view.time_ms.wrapping_sub(base_time_ms), view.offset - header.base_offset);
+            count += 1;
+            last = last.max(deltas.1 as i32);
+            max_time_ms = max_time_ms.max(view.time_ms);
+            let headers = (view.header_count, view.header_bytes.len());
+            put_record(&mut out, deltas, view.key, view.value, headers, |out| out.extend_from_slice(view.header_bytes));
+        }
+        Ok(())
+    })?;
+    if count == 0 {
+        return Ok(Bytes::new());
+    }
+    put_at(&mut out, LAST_DELTA_AT, &last.to_be_bytes());
+    put_at(&mut out, BASE_TIME_AT, &base_time_ms.to_be_bytes());
+    put_at(&mut out, MAX_TIME_AT, &max_time_ms.to_be_bytes());
+    put_at(&mut out, COUNT_AT, &count.to_be_bytes());
+    let horizon = if horizon_ms.is_some() { DELETE_HORIZON } else { 0 };
+    let compress = header.attributes & COMPRESSION_MASK != 0;
+    Ok(close(out, (header.attributes & !COMPRESSION_MASK) | horizon, compress))
 }
 
 /// Calls `each` with the uncompressed records of every batch; Kafka's control batches hold none for readers.

@@ -16,7 +16,8 @@ use std::thread::JoinHandle;
 
 pub const FILE_NAME: &str = "checkpoint";
 const FIRST_WORD: &str = "mainstem-log";
-const VERSION: u32 = 1;
+/// 1 had no generations of segments.
+const VERSION: u32 = 2;
 const SYNC_THREADS_MAX: usize = 16;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,12 +42,16 @@ pub struct TopicState {
 pub struct PartitionState {
     pub start: i64,
     pub end: i64,
+    #[serde(default)]
+    pub clean_end: i64,
     pub segments: Vec<SegmentState>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SegmentState {
     pub base: i64,
+    #[serde(default)]
+    pub generation: u32,
     pub bytes: u64,
     pub max_time_ms: i64,
 }
@@ -69,7 +74,7 @@ impl Checkpoint {
             return Err(bad("it is no checkpoint of a log"));
         }
         let version: Option<u32> = words.next().and_then(|word| word.parse().ok());
-        if version != Some(VERSION) {
+        if !version.is_some_and(|version| (1..=VERSION).contains(&version)) {
             return Err(bad("it was written by another version").hint("start the version that wrote it, or a newer one"));
         }
         let body = &bytes[line_end + 1..];
@@ -89,45 +94,63 @@ pub struct Work {
     pub segments: Vec<(Active, bool)>,
     /// Directories in which segments were made.
     pub dirs: Vec<Arc<Path>>,
-    /// Segments that retention took, and directories of deleted topics.
+    /// Segments whose bytes a compaction wrote anew: the checkpoint before this one still names them.
+    pub replaced: Vec<Arc<Segment>>,
+    /// Segments that retention took, and directories of deleted topics; the WAL says so already.
     pub gone: Vec<Arc<Segment>>,
     pub gone_dirs: Vec<PathBuf>,
+    /// Told when it is done.
+    pub settled: Option<mpsc::Sender<()>>,
 }
 
-/// Makes everything durable that the checkpoint speaks of, then the checkpoint; last it removes what is gone.
+impl Work {
+    /// A partition's directory goes as a whole.
+    pub fn forget_dir(&mut self, dir: &Arc<Path>) {
+        self.replaced.retain(|segment| !Arc::ptr_eq(&segment.dir, dir));
+        self.gone.retain(|segment| !Arc::ptr_eq(&segment.dir, dir));
+    }
+}
+
+/// Makes everything durable that the checkpoint speaks of, then the checkpoint; last it removes what is gone. After an error
+/// that passes all files are synced, and a checkpoint with the same directories can be tried. Any other is final.
 pub fn perform(disk: &dyn Disk, dir: &Path, work: &Work) -> io::Result<()> {
     let mut files = Vec::with_capacity(work.segments.len() * 3);
     for (active, sealed) in &work.segments {
         let mut guard = active.segment.indexes.lock();
-        let index_files = guard.as_ref().map(|indexes| active.segment.write_indexes(disk, indexes)).transpose();
-        // Gone: its topic was deleted in the meantime.
-        files.extend(ignore_missing(index_files)?.flatten().into_iter().flatten());
+        match guard.as_ref().map(|indexes| active.segment.write_indexes(disk, indexes)).transpose() {
+            Ok(written) => files.extend(written.into_iter().flatten()),
+            // Gone: its topic was deleted in the meantime. No room: an index is derived, its lack must not keep bytes from being synced.
+            Err(error) if error.kind() == io::ErrorKind::NotFound || codes::is_passing(&error) => {}
+            Err(error) => return Err(error),
+        }
         if *sealed {
             *guard = None;
         }
         drop(guard);
         files.push(active.file.clone());
     }
-    sync_all(&files)?;
+    // Full or not: what the kernel dropped is not known.
+    sync_all(&files).map_err(io::Error::other)?;
     for dir in &work.dirs {
-        ignore_missing(disk.sync_dir(dir))?;
+        let unsynced = |error| if mainstem_env::is_out_of_files(&error) { error } else { io::Error::other(error) };
+        ignore_missing(disk.sync_dir(dir)).map_err(unsynced)?;
     }
     if let Some(checkpoint) = &work.checkpoint {
         disk.replace(&dir.join(FILE_NAME), &checkpoint.encode()?)?;
         metrics::CHECKPOINTS.add(1);
     }
-    for segment in &work.gone {
-        for extension in ["log", "index", "timeindex"] {
-            ignore_missing(disk.remove_file(&segment.path(extension)))?;
-        }
-    }
-    for gone in &work.gone_dirs {
-        ignore_missing(disk.remove_dir_all(gone))?;
+    let mut files = work.replaced.iter().chain(&work.gone);
+    let mut dirs = work.gone_dirs.iter();
+    let removed = files
+        .try_for_each(|segment| segment.remove(disk))
+        .and_then(|()| dirs.try_for_each(|dir| ignore_missing(disk.remove_dir_all(dir)).map(drop)));
+    if let Err(error) = removed {
+        tracing::warn!(%error, "files that the log needs no more stay until the start after a crash");
     }
     Ok(())
 }
 
-fn ignore_missing<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+pub fn ignore_missing<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -162,17 +185,14 @@ pub struct Checkpointer {
 }
 
 impl Checkpointer {
-    /// `done` is told the outcome of each, with the place in the WAL from which a replay begins now.
-    pub fn start(
-        disk: Arc<dyn Disk>,
-        dir: PathBuf,
-        done: impl Fn(io::Result<Option<WalStart>>) + Send + 'static,
-    ) -> io::Result<Self> {
+    /// `done` gets each work back, with its outcome.
+    pub fn start(disk: Arc<dyn Disk>, dir: PathBuf, done: impl Fn(Work, io::Result<()>) + Send + 'static) -> io::Result<Self> {
         let (sender, receiver) = mpsc::channel::<Work>();
         let thread = mainstem_env::spawn_thread("log-checkpoint", move || {
-            while let Ok(work) = receiver.recv() {
-                let start = work.checkpoint.as_ref().map(|checkpoint| checkpoint.wal);
-                done(perform(&*disk, &dir, &work).map(|()| start));
+            while let Ok(mut work) = receiver.recv() {
+                let outcome = perform(&*disk, &dir, &work);
+                drop(work.settled.take());
+                done(work, outcome);
             }
         })?;
         Ok(Self { work: sender, thread })
@@ -183,9 +203,39 @@ impl Checkpointer {
         let _ = self.work.send(work);
     }
 
-    /// Waits until all given work is done.
+    /// Waits until all work given so far is done.
+    pub fn settle(&self) {
+        let (settled, wait) = mpsc::channel();
+        self.give(Work { settled: Some(settled), ..Work::default() });
+        // Nothing is ever sent: the end of the channel is the answer.
+        let _ = wait.recv();
+    }
+
+    /// Waits until all given work is done, and ends.
     pub fn stop(self) {
         drop(self.work);
         let _ = self.thread.join();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_version_1_wrote_is_read() {
+        let body = r#"{"clean":true,"wal":{"file":3,"offset":7,"sequence":9},"next_topic":2,"topics":[{"id":1,"name":"t","config":{"partitions":1,"cleanup":"compact","retention_ms":null,"retention_bytes":5},"partitions":[{"start":0,"end":8,"segments":[{"base":0,"bytes":77,"max_time_ms":6}]}]}]}"#;
+        let text = format!("mainstem-log 1 {:08x}\n{body}", crc32c::crc32c(body.as_bytes()));
+        let config =
+            TopicConfig { partitions: 1, cleanup: crate::Cleanup::Compact, retention_ms: None, retention_bytes: Some(5) };
+        let segments = vec![SegmentState { base: 0, generation: 0, bytes: 77, max_time_ms: 6 }];
+        let partitions = vec![PartitionState { start: 0, end: 8, clean_end: 0, segments }];
+        let topics = vec![TopicState { id: 1, name: "t".to_owned(), config, partitions }];
+        let wal = WalStart { file: 3, offset: 7, sequence: 9 };
+        let expected = Checkpoint { clean: true, wal, next_topic: 2, topics };
+        let decode = |bytes: &[u8]| Checkpoint::decode(bytes, Path::new("checkpoint")).map_err(|error| error.code().id);
+        assert_eq!(decode(text.as_bytes()), Ok(expected.clone()));
+        assert_eq!(decode(&expected.encode().unwrap_or_default()), Ok(expected));
+        assert_eq!(decode(text.replace("log 1", "log 3").as_bytes()), Err("LOG-008"));
     }
 }

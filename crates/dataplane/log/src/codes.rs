@@ -1,5 +1,6 @@
 //! The log's error codes; one page each in `docs/errors/`.
 
+use crate::TopicPartition;
 use mainstem_types::{Code, Error};
 use std::io;
 use std::path::Path;
@@ -26,6 +27,10 @@ pub const CLOSED: Code = Code::new("LOG-009", "57P01");
 pub const PARTITION_HELD: Code = Code::new("LOG-010", "55P03");
 /// An append that contradicts itself.
 pub const BAD_APPEND: Code = Code::new("LOG-011", "XX000");
+/// A record without a key for a topic that keeps the last record per key.
+pub const KEY_MISSING: Code = Code::new("LOG-012", "23502");
+/// No more files can be open.
+pub const OPEN_FILES: Code = Code::new("LOG-013", "53400");
 
 /// The refusal after a failed write or sync.
 pub(crate) fn poisoned() -> Error {
@@ -33,9 +38,24 @@ pub(crate) fn poisoned() -> Error {
         .hint("see the first error in the server's own log, mend the disk, then restart; what was acknowledged is kept")
 }
 
+/// The refusal after an error that [`is_passing`].
+pub(crate) fn refused(error: io::Error) -> Error {
+    if is_full(&error) {
+        return full().caused_by(error);
+    }
+    Error::retry(OPEN_FILES, "the log cannot open another file; appends that need one wait")
+        .hint("allow the process more open files (ulimit -n, LimitNOFILE); no restart is needed once others are closed")
+        .caused_by(error)
+}
+
 pub(crate) fn full() -> Error {
     Error::retry(DISK_FULL, "the disk of the log is full or down to its reserve; appends wait, reads go on")
         .hint("free space on that disk, or lower retention; no restart is needed")
+}
+
+pub(crate) fn key_missing(at: &TopicPartition) -> Error {
+    Error::fix(KEY_MISSING, format!("{at} keeps the last record per key and cannot take a record without one"))
+        .hint("give every record a key, or use a topic with cleanup.policy delete")
 }
 
 pub(crate) fn closed() -> Error {
@@ -50,6 +70,11 @@ pub(crate) fn read_failed(path: &Path, error: io::Error) -> Error {
     Error::retry(READ_FAILED, format!("cannot read {}", path.display())).caused_by(error)
 }
 
-pub(crate) fn is_full(error: &io::Error) -> bool {
+fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether what failed can be undone and tried again: the disk is full, or too many files are open. Not so of a sync.
+pub(crate) fn is_passing(error: &io::Error) -> bool {
+    is_full(error) || mainstem_env::is_out_of_files(error)
 }

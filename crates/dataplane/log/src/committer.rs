@@ -2,16 +2,18 @@
 //! answers; what came meanwhile is the next group. No timer: a lone append waits for nothing.
 
 use crate::checkpoint::{self, Checkpointer, Work};
+use crate::cleaner::Cleaner;
 use crate::entry::{Entry, PartitionKey};
 use crate::partition::{Publication, TailBudget};
-use crate::queue::{Append, Job, Part, Recovered, Shared, Topic, check_part};
-use crate::settings::{LogSettings, SMALL_PART_BYTES};
+use crate::queue::{Append, AskedTopic, Job, Part, Recovered, Shared, Topic, check_part};
+use crate::segment::Segment;
+use crate::settings::{COMPACT_SEGMENT_BYTES_MAX, LogSettings, SMALL_PART_BYTES};
 use crate::wal::Wal;
 use crate::writer::{Extent, Failure, Mark, Writer, unknown};
 use crate::{Seal, codes, metrics};
 use mainstem_env::{DiskFile, Moment};
 use mainstem_types::{Error, Result};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -27,20 +29,27 @@ pub struct Committer {
     pub(crate) writers: BTreeMap<PartitionKey, Writer>,
     pub(crate) topics: BTreeMap<String, Topic>,
     pub(crate) next_topic: u32,
+    /// Deleted since the checkpointer last had nothing to do.
+    pub(crate) deleted_names: BTreeSet<String>,
     pub(crate) tails: Arc<TailBudget>,
     pub(crate) pending: Work,
+    pub(crate) cleaner: Cleaner,
     transactions: HashMap<u64, Transaction>,
     group: Vec<Staged>,
+    /// Topics to be made before the next job of another kind.
+    pub(crate) asked: Vec<AskedTopic>,
     /// Inline bytes of the group, and what it may still write.
     group_bytes: u64,
     room_bytes: u64,
-    poisoned: bool,
+    pub(crate) poisoned: bool,
     pub(crate) changed: bool,
     wal_bytes_since: u64,
     last_checkpoint: Moment,
     last_retention: Moment,
     checkpointer: Option<Checkpointer>,
     checkpoint_runs: bool,
+    /// Given to the checkpointer and not yet back.
+    works: usize,
     _lock: Box<dyn Send + Sync>,
 }
 
@@ -77,8 +86,8 @@ impl Committer {
         lock: Box<dyn Send + Sync>,
     ) -> io::Result<Self> {
         let (queue, disk) = (shared.clone(), shared.env.disk.clone());
-        let done = move |outcome| {
-            queue.give(Job::Checkpointed(outcome));
+        let done = move |work, outcome| {
+            queue.give(Job::Checkpointed { work, outcome });
         };
         let now = shared.env.clock.moment();
         Ok(Self {
@@ -90,10 +99,13 @@ impl Committer {
             writers: recovered.writers,
             topics: recovered.topics,
             next_topic: recovered.checkpoint.next_topic,
+            deleted_names: BTreeSet::new(),
             tails: recovered.tails,
             pending: Work::default(),
+            cleaner: Cleaner::default(),
             transactions: HashMap::new(),
             group: Vec::new(),
+            asked: Vec::new(),
             group_bytes: 0,
             room_bytes: 0,
             poisoned: false,
@@ -102,6 +114,7 @@ impl Committer {
             last_checkpoint: now,
             last_retention: now,
             checkpoint_runs: false,
+            works: 0,
             _lock: lock,
         })
     }
@@ -121,6 +134,7 @@ impl Committer {
                     self.handle(job);
                 }
             }
+            self.create_topics();
             self.flush();
             self.tick();
         }
@@ -131,6 +145,9 @@ impl Committer {
     }
 
     fn handle(&mut self, job: Job) {
+        if !matches!(job, Job::CreateTopic(_)) {
+            self.create_topics();
+        }
         if !matches!(job, Job::Append(_) | Job::Commit { .. }) || self.group_bytes >= self.settings.group_bytes_max() {
             self.flush();
         }
@@ -139,16 +156,16 @@ impl Committer {
             Job::Commit { transaction, append } => self.stage(Some(transaction), append),
             Job::Piece { transaction, append } => self.piece(transaction, append),
             Job::Abort { transaction } => self.abort(transaction),
-            Job::CreateTopic { name, config, answer } => {
-                let _ = answer.send(self.create_topic(&name, config));
-            }
+            Job::CreateTopic(asked) => self.asked.push(asked),
             Job::DeleteTopic { name, answer } => {
                 let _ = answer.send(self.delete_topic(&name));
             }
-            Job::Retain { answer } => {
-                let _ = answer.send(self.retain());
-            }
-            Job::Checkpointed(outcome) => self.checkpointed(outcome),
+            Job::Retain { answer } => match self.retain() {
+                Ok(()) => self.compact(Some(answer)),
+                Err(error) => drop(answer.send(Err(error))),
+            },
+            Job::Compacted { key, outcome } => self.compacted(key, outcome),
+            Job::Checkpointed { work, outcome } => self.checkpointed(work, outcome),
             Job::Close { .. } => {}
         }
     }
@@ -157,7 +174,7 @@ impl Committer {
     fn refusal(&mut self, failure: Failure) -> Error {
         match failure {
             Failure::Refused(error) => error,
-            Failure::Io(error) if codes::is_full(&error) => codes::full().caused_by(error),
+            Failure::Io(error) if codes::is_passing(&error) => codes::refused(error),
             Failure::Io(error) => self.poison(error),
         }
     }
@@ -177,12 +194,16 @@ impl Committer {
             return Err(codes::poisoned());
         }
         if self.group.is_empty() {
-            // On an error the write itself tells.
-            let free = self.shared.env.disk.free_bytes(&self.dir).unwrap_or(u64::MAX);
-            self.room_bytes = free.saturating_sub(self.settings.disk_reserve_bytes);
+            self.room_bytes = self.room();
         }
         self.room_bytes = self.room_bytes.checked_sub(bytes).ok_or_else(codes::full)?;
         Ok(())
+    }
+
+    /// Bytes that are free above the reserve. Where the disk cannot say, the write itself tells.
+    pub(crate) fn room(&self) -> u64 {
+        let free = self.shared.env.disk.free_bytes(&self.dir).unwrap_or(u64::MAX);
+        free.saturating_sub(self.settings.disk_reserve_bytes)
     }
 
     fn stage(&mut self, transaction: Option<u64>, append: Append) {
@@ -240,7 +261,9 @@ impl Committer {
             staging.marks.push((part.partition.key, writer.mark()));
         }
         let disk = &*self.shared.env.disk;
-        let extent = writer.stage(disk, part.batches, part.records, self.settings.segment_bytes_max)?;
+        let compact_bytes_max = if part.partition.is_compact() { COMPACT_SEGMENT_BYTES_MAX } else { u64::MAX };
+        let segment_bytes_max = self.settings.segment_bytes_max.min(compact_bytes_max);
+        let extent = writer.stage(disk, part.batches, part.records, segment_bytes_max)?;
         staging.bases.push(extent.base);
         staging.extents.push(extent);
         Ok(())
@@ -338,20 +361,23 @@ impl Committer {
 
     /// Syncs what does not go through the WAL. An error is final even when the disk is full: what the kernel dropped is not known.
     fn sync_segments(&mut self, group: &[Staged]) -> Result<(), Failure> {
+        let large = || group.iter().flat_map(|staged| &staged.extents).filter(|extent| !extent.inline);
         let mut files: Vec<Arc<dyn DiskFile>> = Vec::new();
-        let mut dirs = Vec::new();
-        for extent in group.iter().flat_map(|staged| &staged.extents).filter(|extent| !extent.inline) {
+        for extent in large() {
             if !files.iter().any(|file| Arc::ptr_eq(file, &extent.active.file)) {
                 files.push(extent.active.file.clone());
             }
-            if let Some(writer) = self.writers.get_mut(&extent.key).filter(|writer| writer.dir_dirty) {
-                writer.dir_dirty = false;
-                dirs.push(writer.partition.dir.clone());
+        }
+        checkpoint::sync_all(&files).map_err(|error| Failure::Refused(self.poison(error)))?;
+        for extent in large() {
+            let Some(writer) = self.writers.get_mut(&extent.key).filter(|writer| writer.dir_dirty) else { continue };
+            match self.shared.env.disk.sync_dir(&writer.partition.dir) {
+                Ok(()) => writer.dir_dirty = false,
+                Err(error) if mainstem_env::is_out_of_files(&error) => return Err(error.into()),
+                Err(error) => return Err(Failure::Refused(self.poison(error))),
             }
         }
-        let disk = &self.shared.env.disk;
-        let synced = checkpoint::sync_all(&files).and_then(|()| dirs.iter().try_for_each(|dir| disk.sync_dir(dir)));
-        synced.map_err(|error| Failure::Refused(self.poison(error)))
+        Ok(())
     }
 
     /// Writes and syncs the WAL's payload.
@@ -421,6 +447,7 @@ impl Committer {
             if let Err(error) = self.retain() {
                 tracing::warn!(code = error.code().id, error = %error.chain(), "retention deleted nothing");
             }
+            self.compact(None);
         }
         self.remove_gone();
         let due = now - self.last_checkpoint >= Duration::from_millis(self.settings.checkpoint_interval_ms);
@@ -429,10 +456,21 @@ impl Committer {
             self.last_checkpoint = now;
             let work = self.checkpoint_work(false);
             self.checkpoint_runs = true;
-            if let Some(checkpointer) = &self.checkpointer {
-                checkpointer.give(work);
-            }
+            self.give(work);
         }
+    }
+
+    fn give(&mut self, work: Work) {
+        self.works += 1;
+        if let Some(checkpointer) = &self.checkpointer {
+            checkpointer.give(work);
+        }
+    }
+
+    /// Waits until the checkpointer has nothing to do.
+    pub(crate) fn settle(&mut self) {
+        self.works += 1;
+        self.checkpointer.iter().for_each(Checkpointer::settle);
     }
 
     /// Has files removed that the WAL says are gone.
@@ -442,9 +480,7 @@ impl Committer {
             return;
         }
         let (gone, gone_dirs) = (std::mem::take(gone), std::mem::take(gone_dirs));
-        if let Some(checkpointer) = &self.checkpointer {
-            checkpointer.give(Work { gone, gone_dirs, ..Work::default() });
-        }
+        self.give(Work { gone, gone_dirs, ..Work::default() });
     }
 
     fn checkpoint_work(&mut self, clean: bool) -> Work {
@@ -461,20 +497,27 @@ impl Committer {
         work
     }
 
-    fn checkpointed(&mut self, outcome: io::Result<Option<crate::wal::WalStart>>) {
+    fn checkpointed(&mut self, work: Work, outcome: io::Result<()>) {
+        self.works -= 1;
+        if self.works == 0 {
+            self.deleted_names.clear();
+        }
+        let Some(checkpoint) = work.checkpoint else { return };
+        self.checkpoint_runs = false;
         match outcome {
-            Ok(Some(start)) => {
-                self.checkpoint_runs = false;
-                if let Err(error) = self.wal.recycle(start) {
+            Ok(()) => {
+                if let Err(error) = self.wal.recycle(checkpoint.wal) {
                     tracing::warn!(%error, "an unneeded WAL file stays");
                 }
             }
-            Ok(None) => {}
-            // Removals, or a checkpoint file that found no room: the WAL still has everything.
-            Err(error) if codes::is_full(&error) => {
-                self.checkpoint_runs = false;
+            // The WAL still has everything, and the checkpoint before this one still names what was replaced.
+            Err(error) if codes::is_passing(&error) => {
+                // Those of a topic deleted since went with its directory.
+                let live = |segment: &Arc<Segment>| self.writers.values().any(|w| Arc::ptr_eq(&w.partition.dir, &segment.dir));
+                self.pending.replaced.extend(work.replaced.into_iter().filter(live));
+                self.pending.dirs.extend(work.dirs);
                 self.changed = true;
-                tracing::warn!(%error, "no checkpoint: the disk is full");
+                tracing::warn!(%error, "no checkpoint, for lack of room");
             }
             // A sync that failed must not be tried again.
             Err(error) => drop(self.poison(error)),
@@ -484,12 +527,13 @@ impl Committer {
     fn close(&mut self) {
         let late = self.shared.close();
         for job in late {
-            if let Job::Checkpointed(outcome) = job {
-                self.checkpointed(outcome);
+            if let Job::Checkpointed { work, outcome } = job {
+                self.checkpointed(work, outcome);
             }
         }
         let open: Vec<u64> = self.transactions.keys().copied().collect();
         open.into_iter().for_each(|id| self.abort(id));
+        self.cleaner.stop();
         if let Some(checkpointer) = self.checkpointer.take() {
             checkpointer.stop();
         }

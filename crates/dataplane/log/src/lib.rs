@@ -4,8 +4,10 @@
 
 pub mod batch;
 mod checkpoint;
+mod cleaner;
 pub mod codes;
 mod committer;
+mod compaction;
 mod entry;
 mod index;
 mod local;
@@ -56,7 +58,8 @@ impl fmt::Display for TopicPartition {
 pub enum Cleanup {
     /// Sealed segments go when older or larger in sum than the topic's bounds, never past the retention floor.
     Delete,
-    /// Only the last word per key counts; retention does not touch it.
+    /// Only the last word per key counts: older records of a key go in time, and a tombstone a day after what it deletes. What is left
+    /// keeps its offset, so offsets have gaps. Every record has a key (`LOG-012`).
     Compact,
 }
 
@@ -98,7 +101,8 @@ pub type Seal = Box<dyn FnOnce(&[i64]) -> PartitionAppend + Send>;
 /// Record batches as read.
 #[derive(Clone, Debug)]
 pub struct Fetched {
-    /// Whole batches; the first may begin before the offset asked for (Kafka's rule). Empty when there is nothing yet.
+    /// Whole batches; the first may begin before the offset asked for (Kafka's rule). Empty when there is nothing yet. Else the last
+    /// record is at or above the offset asked for, so that who goes on one above it gets on.
     pub batches: Bytes,
     /// One past the last visible offset at the time of the read.
     pub end: i64,
@@ -110,7 +114,7 @@ pub struct Fetched {
 #[async_trait]
 pub trait EventLog: Send + Sync {
     /// Makes a topic; nothing happens when it is there with this configuration, else its configuration is changed (the number
-    /// of partitions may not).
+    /// of partitions may not). Who makes many asks for all of them at once: they share their syncs.
     async fn create_topic(&self, name: &str, config: TopicConfig) -> Result<()>;
 
     /// Removes a topic and its files; nothing happens when there is none.
@@ -125,7 +129,8 @@ pub trait EventLog: Send + Sync {
     /// Begins an append of many pieces. While it is open no other append may touch its partitions (they are refused with `LOG-010`).
     async fn begin(&self) -> Result<Box<dyn LogTransaction>>;
 
-    /// Reads whole batches from the one that holds `offset`, at least one and no more than about `bytes_max`.
+    /// Reads whole batches from the one that holds `offset`, or the first after it where compaction took it, at least one and no more
+    /// than about `bytes_max`.
     async fn read(&self, at: &TopicPartition, offset: i64, bytes_max: usize) -> Result<Fetched>;
 
     /// The end offset, now and whenever it grows.
@@ -144,11 +149,17 @@ pub trait LogTransaction: Send + Sync {
     async fn commit(self: Box<Self>, parts: Vec<PartitionAppend>, seal: Option<Seal>) -> Result<Vec<i64>>;
 }
 
-/// Shows bytes to every decoder of the log's own files; for fuzzing.
+/// Shows bytes to every decoder of the log's own files, and to compaction; for fuzzing.
 #[doc(hidden)]
 pub fn decode_any(bytes: &[u8]) {
     let _ = entry::decode(bytes);
     let _ = checkpoint::Checkpoint::decode(bytes, std::path::Path::new("checkpoint"));
+    let copied = Bytes::copy_from_slice(bytes);
+    if let Some(Ok((_, header))) = batch::headers(&copied).next()
+        && let Ok(kept) = batch::retain(&copied.slice(..header.bytes), Some(7), |view, _| view.offset % 2 == 0)
+    {
+        assert!(records(&kept).is_ok(), "what was read must be writable");
+    }
     let (offsets, times) = bytes.split_at(bytes.len() / 16 * 8);
     if let Some(indexes) = index::Indexes::decode(offsets, times, 1 << 20, 0) {
         let _ = indexes.position_of(1 << 10);

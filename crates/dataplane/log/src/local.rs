@@ -1,7 +1,7 @@
 //! The log on this machine's disk: the doors. What happens behind them: `docs/rfcs/0001-log.md`.
 
 use crate::committer::Committer;
-use crate::queue::{Append, Job, Part, Shared, check_part};
+use crate::queue::{Append, AskedTopic, Job, Part, Shared, check_part};
 pub use crate::settings::LogSettings;
 use crate::{EventLog, Fetched, LogTransaction, PartitionAppend, PartitionInfo, Seal, TopicConfig, TopicPartition};
 use crate::{codes, recovery};
@@ -58,7 +58,7 @@ impl LocalLog {
         }
     }
 
-    /// One pass of retention, as it also happens by itself from time to time.
+    /// One pass of retention, and compaction until none is due, as they also happen by themselves from time to time.
     pub async fn retain(&self) -> Result<()> {
         self.shared.ask(|answer| Job::Retain { answer }).await
     }
@@ -96,7 +96,7 @@ impl Shared {
 impl EventLog for LocalLog {
     async fn create_topic(&self, name: &str, config: TopicConfig) -> Result<()> {
         let name = name.to_owned();
-        self.shared.ask(|answer| Job::CreateTopic { name, config, answer }).await
+        self.shared.ask(|answer| Job::CreateTopic(AskedTopic { name, config, answer })).await
     }
 
     async fn delete_topic(&self, name: &str) -> Result<()> {

@@ -13,6 +13,8 @@ pub static WAL_BYTES: Counter = Counter::new("mainstem_log_wal_bytes_total", "Ho
 pub static CHECKPOINTS: Counter = Counter::new("mainstem_log_checkpoints_total", "How many checkpoints were made?");
 pub static RETAINED_SEGMENTS: Counter =
     Counter::new("mainstem_log_deleted_segments_total", "How many segments did retention delete?");
+pub static COMPACTIONS: Counter = Counter::new("mainstem_log_compactions_total", "How many times was a partition compacted?");
+pub static COMPACTED_BYTES: Counter = Counter::new("mainstem_log_compacted_bytes_total", "How many bytes did compaction remove?");
 pub static READ_BYTES: Counter = Counter::new("mainstem_log_read_bytes_total", "How many bytes were read?");
 pub static READ_DISK_BYTES: Counter =
     Counter::new("mainstem_log_read_disk_bytes_total", "How many of the bytes read were no longer in the memory tail?");
@@ -21,7 +23,7 @@ pub static POISONED: Gauge =
     Gauge::new("mainstem_log_poisoned", "Did a write or sync fail, so that appends are refused until a restart?");
 
 pub fn all() -> &'static [&'static dyn Metric] {
-    static ALL: [&dyn Metric; 12] = [
+    static ALL: [&dyn Metric; 14] = [
         &APPEND_BYTES,
         &APPEND_RECORDS,
         &APPENDS,
@@ -30,6 +32,8 @@ pub fn all() -> &'static [&'static dyn Metric] {
         &WAL_BYTES,
         &CHECKPOINTS,
         &RETAINED_SEGMENTS,
+        &COMPACTIONS,
+        &COMPACTED_BYTES,
         &READ_BYTES,
         &READ_DISK_BYTES,
         &TAIL_BYTES,

@@ -4,7 +4,7 @@ use crate::codes;
 use crate::entry::PartitionKey;
 use crate::index::Indexes;
 use crate::segment::{self, Segment};
-use crate::{Fetched, TopicConfig, TopicPartition, metrics};
+use crate::{Cleanup, Fetched, TopicConfig, TopicPartition, metrics};
 use bytes::{Bytes, BytesMut};
 use mainstem_env::{Disk, DiskFile, OpenMode};
 use mainstem_types::{Error, Result};
@@ -70,7 +70,15 @@ pub struct Publication {
 /// Either what the memory tail held, or the segment to look in.
 enum Found {
     Here(Fetched),
-    In(Arc<Segment>, i64, i64),
+    In(Place),
+}
+
+struct Place {
+    segment: Arc<Segment>,
+    /// Base of the segment after it.
+    next: Option<i64>,
+    start: i64,
+    end: i64,
 }
 
 impl Partition {
@@ -90,6 +98,10 @@ impl Partition {
 
     pub fn config(&self) -> TopicConfig {
         self.config.lock().clone()
+    }
+
+    pub fn is_compact(&self) -> bool {
+        self.config.lock().cleanup == Cleanup::Compact
     }
 
     pub fn set_config(&self, config: TopicConfig) {
@@ -172,6 +184,17 @@ impl Partition {
         visible.segments.drain(..gone).collect()
     }
 
+    /// Puts segments in the place of the first ones, if these are still what it begins with, and others come after.
+    pub fn swap(&self, old: &[Arc<Segment>], new: Vec<Arc<Segment>>) -> bool {
+        let mut visible = self.visible.lock();
+        let same = visible.segments.iter().zip(old).all(|(segment, old)| Arc::ptr_eq(segment, old));
+        if !same || visible.segments.len() <= old.len() {
+            return false;
+        }
+        visible.segments.splice(..old.len(), new);
+        true
+    }
+
     /// The topic is gone: what its memory tail held counts no more.
     pub fn forget(&self) {
         let mut visible = self.visible.lock();
@@ -182,7 +205,7 @@ impl Partition {
     pub async fn read(self: &Arc<Self>, disk: &Arc<dyn Disk>, offset: i64, bytes_max: usize) -> Result<Fetched> {
         match self.look(offset, bytes_max)? {
             Found::Here(fetched) => Ok(fetched),
-            Found::In(..) => {
+            Found::In(_) => {
                 let (partition, disk) = (self.clone(), disk.clone());
                 let read = mainstem_env::blocking(move || partition.read_segment(&*disk, offset, bytes_max)).await;
                 read.unwrap_or_else(|| Err(Error::bug(codes::READ_FAILED, "a read of the log ended without an answer")))
@@ -203,10 +226,12 @@ impl Partition {
         }
         let at = visible.tail.partition_point(|run| run.end <= offset);
         let Some(first) = visible.tail.get(at).filter(|run| run.base <= offset) else {
-            let at = visible.segments.partition_point(|segment| segment.base <= offset);
-            let segment = at.checked_sub(1).and_then(|at| visible.segments.get(at)).cloned();
+            // Before the first: a compaction left nothing of those that began lower.
+            let at = visible.segments.partition_point(|segment| segment.base <= offset).saturating_sub(1);
             let lost = || Error::bug(codes::READ_FAILED, format!("no segment of {} holds offset {offset}", self.at));
-            return Ok(Found::In(segment.ok_or_else(lost)?, start, end));
+            let segment = visible.segments.get(at).cloned().ok_or_else(lost)?;
+            let next = visible.segments.get(at + 1).map(|segment| segment.base);
+            return Ok(Found::In(Place { segment, next, start, end }));
         };
         let mut batches = segment::cut(&first.batches, offset, bytes_max)?;
         let reached_end = |part: &Bytes, run: &TailRun| part.as_ptr_range().end == run.batches.as_ptr_range().end;
@@ -224,30 +249,41 @@ impl Partition {
         Ok(Found::Here(Fetched { batches, end, start }))
     }
 
-    fn read_segment(&self, disk: &dyn Disk, offset: i64, bytes_max: usize) -> Result<Fetched> {
-        let (segment, start, end) = match self.look(offset, bytes_max)? {
-            Found::Here(fetched) => return Ok(fetched),
-            Found::In(segment, start, end) => (segment, start, end),
-        };
-        let reading = match self.open(disk, &segment) {
-            Ok(reading) => reading,
-            // Retention may have been faster; then the offset is out of range by now.
-            Err(error) => return self.look(offset, bytes_max).and(Err(error)),
-        };
+    fn read_segment(&self, disk: &dyn Disk, mut offset: i64, bytes_max: usize) -> Result<Fetched> {
+        loop {
+            let place = match self.look(offset, bytes_max)? {
+                Found::Here(fetched) => return Ok(fetched),
+                Found::In(place) => place,
+            };
+            let batches = match self.read_in(disk, &place.segment, offset, bytes_max) {
+                Ok(batches) => batches,
+                Err(error) => match self.look(offset, bytes_max)? {
+                    Found::In(now) if Arc::ptr_eq(&now.segment, &place.segment) => return Err(error),
+                    // Retention or a compaction was faster: its records are elsewhere by now.
+                    _ => continue,
+                },
+            };
+            if !batches.is_empty() {
+                metrics::READ_BYTES.add(batches.len() as u64);
+                metrics::READ_DISK_BYTES.add(batches.len() as u64);
+                return Ok(Fetched { batches, end: place.end, start: place.start });
+            }
+            // A compaction left nothing from here to the end of the segment. Of the last segment it takes nothing.
+            offset = place.next.filter(|next| *next > offset).ok_or_else(|| {
+                Error::corrupt(codes::BAD_BATCH, format!("offset {offset} of {} is missing from its segment", self.at))
+            })?;
+        }
+    }
+
+    fn read_in(&self, disk: &dyn Disk, segment: &Arc<Segment>, offset: i64, bytes_max: usize) -> Result<Bytes> {
+        let reading = self.open(disk, segment)?;
         let visible = segment.bytes();
-        let above = (offset - segment.base) as u64;
+        let above = offset.saturating_sub(segment.base).max(0) as u64;
         let from = match &reading.indexes {
             Some(indexes) => indexes.position_of(above),
             None => segment.indexes.lock().as_ref().map_or(0, |indexes| indexes.position_of(above)),
         };
-        let batches = segment::read(&*reading.file, &segment.path("log"), from, visible, offset, bytes_max)?;
-        if batches.is_empty() {
-            let text = format!("offset {offset} of {} is missing from its segment", self.at);
-            return Err(Error::corrupt(codes::BAD_BATCH, text));
-        }
-        metrics::READ_BYTES.add(batches.len() as u64);
-        metrics::READ_DISK_BYTES.add(batches.len() as u64);
-        Ok(Fetched { batches, end, start })
+        segment::read(&*reading.file, &segment.path("log"), from, visible, offset, bytes_max)
     }
 
     fn open(&self, disk: &dyn Disk, segment: &Arc<Segment>) -> Result<Reading> {

@@ -1,9 +1,10 @@
 //! What the doors of the log ask of its committer, and what both look at.
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Work};
 use crate::codes;
+use crate::compaction::{Compacted, Setback};
+use crate::entry::PartitionKey;
 use crate::partition::Partition;
-use crate::wal::WalStart;
 use crate::{Seal, TopicConfig, TopicPartition};
 use bytes::Bytes;
 use mainstem_env::Env;
@@ -30,6 +31,13 @@ pub struct Append {
     pub answer: oneshot::Sender<Result<Vec<i64>>>,
 }
 
+/// A topic to be made, altered, or found as it is.
+pub struct AskedTopic {
+    pub name: String,
+    pub config: TopicConfig,
+    pub answer: oneshot::Sender<Result<()>>,
+}
+
 pub enum Job {
     Append(Append),
     Piece {
@@ -43,20 +51,23 @@ pub enum Job {
     Abort {
         transaction: u64,
     },
-    CreateTopic {
-        name: String,
-        config: TopicConfig,
-        answer: oneshot::Sender<Result<()>>,
-    },
+    CreateTopic(AskedTopic),
     DeleteTopic {
         name: String,
         answer: oneshot::Sender<Result<()>>,
     },
-    /// One pass of retention.
+    /// One pass of retention, and compactions until none is due.
     Retain {
         answer: oneshot::Sender<Result<()>>,
     },
-    Checkpointed(io::Result<Option<WalStart>>),
+    Compacted {
+        key: PartitionKey,
+        outcome: Result<Compacted, Setback>,
+    },
+    Checkpointed {
+        work: Work,
+        outcome: io::Result<()>,
+    },
     Close {
         answer: Option<oneshot::Sender<()>>,
     },
@@ -153,6 +164,12 @@ pub fn check_part(partition: Arc<Partition>, batches: Bytes, records: u32) -> Re
             batches.len()
         ));
     }
+    if partition.is_compact() {
+        crate::batch::visit(&batches, |view| match view.key {
+            Some(_) => Ok(()),
+            None => Err(codes::key_missing(&partition.at)),
+        })?;
+    }
     Ok(Part { partition, batches, records: counted as u64 })
 }
 
@@ -165,7 +182,7 @@ pub struct Topic {
 /// What recovery hands to the committer beside the writers.
 pub struct Recovered {
     pub checkpoint: Checkpoint,
-    pub writers: std::collections::BTreeMap<crate::entry::PartitionKey, crate::writer::Writer>,
+    pub writers: std::collections::BTreeMap<PartitionKey, crate::writer::Writer>,
     pub topics: std::collections::BTreeMap<String, Topic>,
     pub wal: crate::wal::Wal,
     pub tails: Arc<crate::partition::TailBudget>,

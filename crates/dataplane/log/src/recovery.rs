@@ -61,7 +61,7 @@ impl From<Failure> for Trouble {
 pub fn recover(disk: &Arc<dyn Disk>, dir: &Path, settings: &LogSettings) -> Result<Recovered> {
     try_recover(disk, dir, settings).map_err(|trouble| match trouble {
         Trouble::Told(error) => error,
-        Trouble::Io(error) if codes::is_full(&error) => codes::full().caused_by(error),
+        Trouble::Io(error) if codes::is_passing(&error) => codes::refused(error),
         Trouble::Io(error) => codes::open_failed(dir, "the disk answers with an error").caused_by(error),
     })
 }
@@ -143,13 +143,12 @@ impl Recovery<'_> {
         for topic in checkpoint.topics.iter().filter(|topic| !self.deleted.contains(&topic.id)) {
             for (n, state) in (0..).zip(&topic.partitions) {
                 let dir: Arc<Path> = partition_dir(self.dir, &topic.name, n).into();
-                let segment = |s: &checkpoint::SegmentState| Segment::new(dir.clone(), s.base, s.bytes, s.max_time_ms, None);
-                let segments: Vec<Arc<Segment>> = state.segments.iter().map(segment).collect();
+                let segments: Vec<_> = state.segments.iter().map(|state| Segment::known(dir.clone(), state)).collect();
                 let active = segments.last().map(|last| self.open_active(last)).transpose()?;
                 let at = TopicPartition::new(&topic.name, n);
                 let (bounds, tails) = ((state.start, state.end), self.tails.clone());
                 let partition = Partition::new((topic.id, n), at, dir, topic.config.clone(), bounds, segments, tails);
-                self.writers.insert((topic.id, n), Writer::new(partition, state.end, active));
+                self.writers.insert((topic.id, n), Writer::new(partition, state.end, active, state.clean_end));
             }
             self.topics.insert(topic.name.clone(), Topic { id: topic.id, config: topic.config.clone() });
         }
@@ -198,7 +197,7 @@ impl Recovery<'_> {
             let at = TopicPartition::new(&name, n);
             let tails = self.tails.clone();
             let partition = Partition::new((id, n), at, dir.into(), config.clone(), (0, 0), Vec::new(), tails);
-            self.writers.insert((id, n), Writer::new(partition, 0, None));
+            self.writers.insert((id, n), Writer::new(partition, 0, None, 0));
         }
         self.topics.insert(name, Topic { id, config });
         Ok(())
@@ -242,9 +241,9 @@ impl Recovery<'_> {
             let dir = &writer.partition.dir;
             live.insert(dir.to_path_buf());
             let (_, _, segments) = writer.partition.extent();
-            let bases: HashSet<i64> = segments.iter().map(|segment| segment.base).collect();
+            let known: HashSet<(i64, u32)> = segments.iter().map(|segment| (segment.base, segment.generation)).collect();
             for name in self.disk.list(dir)? {
-                if parse_name(&name).is_some_and(|(base, _)| !bases.contains(&base)) {
+                if parse_name(&name).is_some_and(|named| !known.contains(&named)) {
                     self.disk.remove_file(&dir.join(name))?;
                 }
             }

@@ -1,6 +1,7 @@
 //! One segment file: whole batches from its base offset on. Sealed segments are opened when somebody reads them, not before.
 
 use crate::batch::{BatchHeader, HEADER_BYTES};
+use crate::checkpoint::{SegmentState, ignore_missing};
 use crate::codes;
 use crate::index::Indexes;
 use bytes::Bytes;
@@ -11,11 +12,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+/// The log itself, then what is derived from it.
+const EXTENSIONS: [&str; 3] = ["log", "index", "timeindex"];
 /// Read at once when looking for batches.
 const CHUNK_BYTES: u64 = 1 << 20;
 
 pub struct Segment {
     pub base: i64,
+    /// How often its records went through a compaction. A file's bytes at a position never change: other bytes, another generation.
+    pub generation: u32,
     pub dir: Arc<Path>,
     /// Visible bytes; behind them may be those of an open transaction.
     bytes: AtomicU64,
@@ -25,13 +30,25 @@ pub struct Segment {
 }
 
 impl Segment {
-    pub fn new(dir: Arc<Path>, base: i64, bytes: u64, max_time_ms: i64, indexes: Option<Indexes>) -> Arc<Self> {
-        let (bytes, max_time_ms) = (AtomicU64::new(bytes), AtomicI64::new(max_time_ms));
-        Arc::new(Self { base, dir, bytes, max_time_ms, indexes: Mutex::new(indexes) })
+    /// As a checkpoint has it.
+    pub fn known(dir: Arc<Path>, state: &SegmentState) -> Arc<Self> {
+        let (bytes, max_time_ms) = (AtomicU64::new(state.bytes), AtomicI64::new(state.max_time_ms));
+        Arc::new(Self { base: state.base, generation: state.generation, dir, bytes, max_time_ms, indexes: Mutex::new(None) })
+    }
+
+    /// Without a byte, to be written.
+    pub fn empty(dir: Arc<Path>, base: i64) -> Arc<Self> {
+        let (bytes, max_time_ms, indexes) = (AtomicU64::new(0), AtomicI64::new(i64::MIN), Mutex::new(Some(Indexes::default())));
+        Arc::new(Self { base, generation: 0, dir, bytes, max_time_ms, indexes })
+    }
+
+    pub fn state(&self) -> SegmentState {
+        let (bytes, max_time_ms) = (self.bytes(), self.max_time_ms());
+        SegmentState { base: self.base, generation: self.generation, bytes, max_time_ms }
     }
 
     pub fn path(&self, extension: &str) -> PathBuf {
-        self.dir.join(file_name(self.base, extension))
+        self.dir.join(file_name(self.base, self.generation, extension))
     }
 
     pub fn bytes(&self) -> u64 {
@@ -56,11 +73,15 @@ impl Segment {
         if let Some(indexes) = from_files {
             return Ok(indexes);
         }
+        // Not written: by now a topic of the same name may have the directory.
         let mut indexes = Indexes::default();
         scan(file, &self.path("log"), 0, self.bytes(), |position, header| indexes.note(self.base, position, header))?;
-        // Best effort: without the files the next reader scans again.
-        let _ = self.write_indexes(disk, &indexes);
         Ok(indexes)
+    }
+
+    /// Removes its files, as far as they are there.
+    pub fn remove(&self, disk: &dyn Disk) -> std::io::Result<()> {
+        EXTENSIONS.iter().try_for_each(|extension| ignore_missing(disk.remove_file(&self.path(extension))).map(drop))
     }
 
     /// Writes both index files, without a sync.
@@ -76,16 +97,17 @@ impl Segment {
     }
 }
 
-pub fn file_name(base: i64, extension: &str) -> String {
-    format!("{base:020}.{extension}")
+/// Kafka's name; the generation stands between its parts, where Kafka's tools for single files look over it.
+fn file_name(base: i64, generation: u32, extension: &str) -> String {
+    if generation == 0 { format!("{base:020}.{extension}") } else { format!("{base:020}.{generation}.{extension}") }
 }
 
-/// The base offset and the extension in a segment file's name.
-pub fn parse_name(name: &str) -> Option<(i64, &str)> {
-    let (base, extension) = name.split_once('.')?;
-    let known = matches!(extension, "log" | "index" | "timeindex");
-    (known && base.len() == 20).then_some(())?;
-    Some((base.parse().ok()?, extension))
+/// The base offset and the generation in a segment file's name.
+pub fn parse_name(name: &str) -> Option<(i64, u32)> {
+    let (base, rest) = name.split_once('.')?;
+    let (generation, extension) = rest.split_once('.').unwrap_or(("0", rest));
+    (EXTENSIONS.contains(&extension) && base.len() == 20).then_some(())?;
+    Some((base.parse().ok()?, generation.parse().ok()?))
 }
 
 /// Shows every batch header between two positions, which must be batch boundaries.

@@ -40,6 +40,9 @@ impl Default for LogSettings {
 
 /// Parts up to this of an append that is too large for the WAL still go there: one sync less per partition.
 pub(crate) const SMALL_PART_BYTES: u64 = 32 << 10;
+/// A segment of a compact topic is sealed before it would grow beyond this: nothing is removed from the segment that is written, and
+/// every start reads these topics whole.
+pub(crate) const COMPACT_SEGMENT_BYTES_MAX: u64 = 1 << 20;
 /// Largest part: Kafka's index has 31-bit positions.
 pub(crate) const PART_BYTES_MAX: u64 = 1 << 30;
 

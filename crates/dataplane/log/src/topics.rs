@@ -1,14 +1,15 @@
 //! Topics and retention, as the committer does them.
 
-use crate::checkpoint::{Checkpoint, PartitionState, SegmentState, TopicState};
+use crate::checkpoint::{Checkpoint, PartitionState, TopicState};
 use crate::committer::Committer;
 use crate::entry::Entry;
 use crate::partition::Partition;
-use crate::queue::Topic;
+use crate::queue::{AskedTopic, Topic};
 use crate::retention::{Span, new_start};
 use crate::writer::Writer;
 use crate::{TopicConfig, TopicPartition, codes, metrics};
 use mainstem_types::{Error, Result};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use std::sync::Arc;
 /// Partitions of one topic at most: each has files.
 const PARTITIONS_MAX: i32 = 10_000;
 const NAME_BYTES_MAX: usize = 200;
+/// Topics made with one WAL record: the smallest WAL file holds as many, whatever their names.
+const TOPICS_AT_ONCE: usize = 100;
 /// Ends the name of a directory that is to be removed.
 pub const DELETED: &str = ".deleted";
 
@@ -38,31 +41,63 @@ fn check_topic(name: &str, config: &TopicConfig) -> Result<()> {
 }
 
 impl Committer {
-    pub(crate) fn create_topic(&mut self, name: &str, config: TopicConfig) -> Result<()> {
-        check_topic(name, &config)?;
-        if let Some(topic) = self.topics.get(name) {
-            return if topic.config == config { Ok(()) } else { self.alter_topic(name, config) };
+    /// Makes all topics that were asked for by now: a sync of the directory and one of the WAL are for many.
+    pub(crate) fn create_topics(&mut self) {
+        let mut asked = std::mem::take(&mut self.asked).into_iter();
+        while asked.len() > 0 {
+            let some: Vec<AskedTopic> = asked.by_ref().take(TOPICS_AT_ONCE).collect();
+            let mut fresh = BTreeMap::new();
+            for AskedTopic { name, config, .. } in &some {
+                if check_topic(name, config).is_ok() && !self.topics.contains_key(name) {
+                    fresh.entry(name.clone()).or_insert_with(|| config.clone());
+                }
+            }
+            let made = if fresh.is_empty() { Ok(()) } else { self.make_topics(fresh) };
+            for AskedTopic { name, config, answer } in some {
+                let outcome = check_topic(&name, &config).and_then(|()| match (self.topics.get(&name), &made) {
+                    (Some(topic), _) if topic.config == config => Ok(()),
+                    (None, Err(error)) => Err(Error::new(error.kind(), error.code(), error.message())),
+                    _ => self.alter_topic(&name, config),
+                });
+                let _ = answer.send(outcome);
+            }
         }
+    }
+
+    fn make_topics(&mut self, fresh: BTreeMap<String, TopicConfig>) -> Result<()> {
         self.admit(0)?;
-        let dirs: Vec<PathBuf> = (0..config.partitions).map(|n| partition_dir(&self.dir, name, n)).collect();
+        if fresh.keys().any(|name| self.deleted_names.contains(name)) {
+            // Files of the earlier topic of this name may still be written or removed by their old paths.
+            self.settle();
+        }
         let disk = &self.shared.env.disk;
-        let made = dirs.iter().try_for_each(|dir| disk.create_dir_all(dir)).and_then(|()| disk.sync_dir(&self.dir));
+        let dirs = |name: &str, config: &TopicConfig| -> Vec<PathBuf> {
+            (0..config.partitions).map(|n| partition_dir(&self.dir, name, n)).collect()
+        };
+        let mut all = fresh.iter().flat_map(|(name, config)| dirs(name, config));
+        let made = all.try_for_each(|dir| disk.create_dir_all(&dir)).and_then(|()| disk.sync_dir(&self.dir));
         if let Err(error) = made {
-            return Err(if codes::is_full(&error) { codes::full().caused_by(error) } else { self.poison(error) });
+            return Err(if codes::is_passing(&error) { codes::refused(error) } else { self.poison(error) });
         }
-        let id = self.next_topic;
-        self.commit_entries(&[Entry::Topic { id, name: name.to_owned(), config: config.clone() }])?;
-        self.next_topic += 1;
+        let entry = |(id, (name, config)): (u32, (&String, &TopicConfig))| Entry::Topic {
+            id,
+            name: name.clone(),
+            config: config.clone(),
+        };
+        let entries: Vec<Entry<'_>> = (self.next_topic..).zip(&fresh).map(entry).collect();
+        self.commit_entries(&entries)?;
         let mut partitions = self.shared.partitions.write();
-        for (n, dir) in (0..).zip(dirs) {
-            let at = TopicPartition::new(name, n);
-            let tails = self.tails.clone();
-            let partition = Partition::new((id, n), at.clone(), dir.into(), config.clone(), (0, 0), Vec::new(), tails);
-            self.writers.insert((id, n), Writer::new(partition.clone(), 0, None));
-            partitions.insert(at, partition);
+        for (name, config) in fresh {
+            let id = self.next_topic;
+            self.next_topic += 1;
+            for n in 0..config.partitions {
+                let (at, dir) = (TopicPartition::new(&name, n), partition_dir(&self.dir, &name, n).into());
+                let partition = Partition::new((id, n), at.clone(), dir, config.clone(), (0, 0), Vec::new(), self.tails.clone());
+                self.writers.insert((id, n), Writer::new(partition.clone(), 0, None, 0));
+                partitions.insert(at, partition);
+            }
+            self.topics.insert(name, Topic { id, config });
         }
-        drop(partitions);
-        self.topics.insert(name.to_owned(), Topic { id, config });
         Ok(())
     }
 
@@ -92,12 +127,15 @@ impl Committer {
         }
         self.commit_entries(&[Entry::TopicDeleted { id }])?;
         self.topics.remove(name);
+        self.deleted_names.insert(name.to_owned());
         let disk = self.shared.env.disk.clone();
         let mut outcome: io::Result<()> = Ok(());
         for n in 0..partitions {
             let at = TopicPartition::new(name, n);
             if let Some(partition) = self.shared.partitions.write().remove(&at) {
                 partition.forget();
+                // They go with the directory.
+                self.pending.forget_dir(&partition.dir);
             }
             self.writers.remove(&(id, n));
             // Under another name at once, so that a topic of the same name never meets these files.
@@ -149,9 +187,8 @@ pub fn topic_state<'a>(
 ) -> TopicState {
     let state = |writer: &Writer| {
         let (start, end, segments) = writer.partition.extent();
-        let segment =
-            |s: &Arc<crate::segment::Segment>| SegmentState { base: s.base, bytes: s.bytes(), max_time_ms: s.max_time_ms() };
-        PartitionState { start, end, segments: segments.iter().map(segment).collect() }
+        let segments = segments.iter().map(|segment| segment.state()).collect();
+        PartitionState { start, end, clean_end: writer.clean_end, segments }
     };
     let partitions = writers.take_while(|(key, _)| key.0 == topic.id).map(|(_, writer)| state(writer)).collect();
     TopicState { id: topic.id, name: name.to_owned(), config: topic.config.clone(), partitions }

@@ -34,6 +34,8 @@ pub struct Writer {
     pub dir_dirty: bool,
     /// The open transaction that has the partition.
     pub held_by: Option<u64>,
+    /// Below this offset a compaction left one record per key.
+    pub clean_end: i64,
 }
 
 /// A state of a writer to go back to.
@@ -87,8 +89,9 @@ fn number(batches: Bytes, mut offset: i64) -> Result<(Bytes, i64)> {
 }
 
 impl Writer {
-    pub fn new(partition: Arc<Partition>, next: i64, active: Option<Active>) -> Self {
-        Self { partition, next, active, invisible: Vec::new(), sealed: Vec::new(), dirty: false, dir_dirty: false, held_by: None }
+    pub fn new(partition: Arc<Partition>, next: i64, active: Option<Active>, clean_end: i64) -> Self {
+        let (invisible, sealed) = (Vec::new(), Vec::new());
+        Self { partition, next, active, invisible, sealed, dirty: false, dir_dirty: false, held_by: None, clean_end }
     }
 
     /// Numbers and writes batches (checked before) behind everything staged. After an error go back to a mark.
@@ -112,7 +115,7 @@ impl Writer {
 
     /// Begins a segment. `keep`: what its file holds is wanted (recovery); else it is of an append that was never committed.
     pub fn roll(&mut self, disk: &dyn Disk, base: i64, keep: bool) -> io::Result<()> {
-        let segment = Segment::new(self.partition.dir.clone(), base, 0, i64::MIN, Some(Indexes::default()));
+        let segment = Segment::empty(self.partition.dir.clone(), base);
         let file = disk.open(&segment.path("log"), OpenMode::Write)?;
         if !keep && file.len()? > 0 {
             file.set_len(0)?;
@@ -173,9 +176,7 @@ impl Writer {
     pub fn back_to(&mut self, disk: &dyn Disk, mark: Mark) {
         for segment in self.invisible.drain(mark.invisible..) {
             self.sealed.retain(|sealed| !Arc::ptr_eq(&sealed.segment, &segment));
-            for extension in ["log", "index", "timeindex"] {
-                let _ = disk.remove_file(&segment.path(extension));
-            }
+            let _ = segment.remove(disk);
         }
         self.next = mark.next;
         self.active = mark.active.map(|(active, index)| {

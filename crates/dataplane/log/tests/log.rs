@@ -12,6 +12,7 @@ use rand::{Rng, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 const TOPIC: &str = "shop.public.film";
 const PARTITIONS: i32 = 3;
@@ -283,6 +284,62 @@ async fn a_full_disk_refuses_appends_until_there_is_room() {
 }
 
 #[tokio::test]
+async fn too_many_open_files_pass() {
+    let disk = SimDisk::new();
+    let log = fresh(&disk, settings()).await;
+    log.append(vec![part(0, 1, 1, 10)], None).await.unwrap();
+    let checkpoint = || disk.read(&dir().join("checkpoint")).unwrap();
+    for id in 2..5 {
+        disk.fail_opens(1);
+        assert_eq!(code(log.append(vec![part(0, id, 1, 10), part(1, id, 1, 10)], None).await), "LOG-013");
+    }
+    drop(log);
+    let log = fresh(&disk, LogSettings { checkpoint_interval_ms: 100, ..settings() }).await;
+    // Whatever a checkpoint meets, the one after it has everything.
+    log.append(vec![part(1, 5, 1, 10)], None).await.unwrap();
+    let before = checkpoint();
+    disk.fail_opens(7);
+    while checkpoint() == before {
+        log.retain().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(4)).await;
+    }
+    crash(&disk, log, 3);
+    let log = fresh(&disk, settings()).await;
+    assert_eq!((content(&log, 0).await, content(&log, 1).await), (vec![(1, 0)], vec![(5, 0)]));
+}
+
+#[tokio::test]
+async fn topics_made_at_once_share_syncs() {
+    let disk = SimDisk::new();
+    let log = fresh(&disk, settings()).await;
+    let make = |count: i32, of: fn(i32) -> (String, i32)| {
+        let log = log.clone();
+        async move {
+            let topics = (0..count).map(|n| {
+                let ((name, partitions), log) = (of(n), log.clone());
+                async move { log.create_topic(&name, TopicConfig { partitions, ..config() }).await }
+            });
+            join_all(topics).await
+        }
+    };
+    let before = disk.syncs();
+    let made = make(500, |n| (format!("t{n}"), 2)).await;
+    assert!(made.iter().all(|outcome| outcome.is_ok()));
+    let syncs = disk.syncs() - before;
+    assert!(syncs < 250, "{syncs} syncs for 500 topics");
+    assert_eq!(log.partitions().len(), 1_003);
+    // One name twice, one that is there already, one that cannot be, one that would change.
+    let made = make(5, |n| (["new", "new", "t7", "a/b", "t8"][n as usize].to_owned(), if n == 4 { 3 } else { 2 })).await;
+    let codes: Vec<Option<&str>> = made.into_iter().map(|outcome| outcome.err().map(|error| error.code().id)).collect();
+    assert_eq!(codes, [None, None, None, Some("LOG-006"), Some("LOG-006")]);
+    log.append(vec![PartitionAppend { to: TopicPartition::new("t499", 1), ..part(0, 9, 1, 10) }], None).await.unwrap();
+    crash(&disk, log, 4);
+    let log = fresh(&disk, settings()).await;
+    assert_eq!(log.partitions().len(), 1_005);
+    assert_eq!(log.partitions().iter().map(|info| info.end).sum::<i64>(), 1);
+}
+
+#[tokio::test]
 async fn a_write_that_finds_the_disk_full_is_undone() {
     let disk = SimDisk::new();
     let log = fresh(&disk, settings()).await;
@@ -296,6 +353,32 @@ async fn a_write_that_finds_the_disk_full_is_undone() {
     disk.set_capacity(u64::MAX);
     log.append(vec![part(0, 3, 1, 100)], None).await.unwrap();
     assert_eq!(content(&log, 0).await, [(1, 0), (3, 0)]);
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_finds_the_disk_full_forgets_nothing() {
+    let disk = SimDisk::new();
+    let log = fresh(&disk, LogSettings { checkpoint_interval_ms: 100, ..settings() }).await;
+    // Enough for index files, which find no room.
+    for id in 0..5 {
+        log.append(vec![part(0, id, 1, 2_500)], None).await.unwrap();
+    }
+    let checkpoint = || disk.read(&dir().join("checkpoint")).unwrap();
+    let before = checkpoint();
+    disk.set_capacity(disk.used_bytes());
+    for _ in 0..100 {
+        log.retain().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(4)).await;
+    }
+    disk.set_capacity(u64::MAX);
+    while checkpoint() == before {
+        log.retain().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(4)).await;
+    }
+    let all = content(&log, 0).await;
+    crash(&disk, log, 5);
+    let log = fresh(&disk, settings()).await;
+    assert_eq!(content(&log, 0).await, all);
 }
 
 #[tokio::test]

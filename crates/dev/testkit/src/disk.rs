@@ -14,6 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// What a device writes whole or not at all.
 const SECTOR_BYTES: usize = 512;
 
+/// "Too many open files", as the operating system numbers it.
+const EMFILE: i32 = 24;
+
 /// See the module. Clones are the same disk.
 #[derive(Clone)]
 pub struct SimDisk(Arc<Mutex<World>>);
@@ -33,6 +36,7 @@ struct World {
     capacity_bytes: u64,
     steps_left: Option<u64>,
     sync_failures: u32,
+    open_failures: u32,
     syncs: u64,
 }
 
@@ -134,6 +138,7 @@ impl SimDisk {
             capacity_bytes: u64::MAX,
             steps_left: None,
             sync_failures: 0,
+            open_failures: 0,
             syncs: 0,
         })))
     }
@@ -150,6 +155,11 @@ impl SimDisk {
     /// Fails the next `n` syncs.
     pub fn fail_syncs(&self, n: u32) {
         self.world().sync_failures = n;
+    }
+
+    /// Refuses the next `n` opens of files for writing: too many are open.
+    pub fn fail_opens(&self, n: u32) {
+        self.world().open_failures = n;
     }
 
     /// Bytes of files that fit; more is `StorageFull`.
@@ -208,6 +218,7 @@ impl SimDisk {
         world.locks.clear();
         world.steps_left = None;
         world.sync_failures = 0;
+        world.open_failures = 0;
     }
 }
 
@@ -337,6 +348,10 @@ impl Disk for SimDisk {
         let mut world = self.world();
         let life = world.life;
         world.alive(life)?;
+        if world.open_failures > 0 && !matches!(mode, OpenMode::Read) {
+            world.open_failures -= 1;
+            return Err(io::Error::from_raw_os_error(EMFILE));
+        }
         let inode = match (world.find(path), mode) {
             (Ok(_), OpenMode::CreateNew) => return Err(io::ErrorKind::AlreadyExists.into()),
             (Ok(inode), _) => inode,
