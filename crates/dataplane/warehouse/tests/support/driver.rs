@@ -11,10 +11,8 @@ use mainstem_warehouse::{Snapshot, Warehouse, WarehouseSettings};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
 
 pub struct ModelTable {
     pub record: TableRecord,
@@ -189,16 +187,18 @@ impl Driver {
         // Without a clean stop this is what a killed process leaves: hot rows are gone, the log's files are as they were.
         self.logs += 1;
         let (from, to) = (self.dir.join(format!("log-{}", self.logs - 1)), self.dir.join(format!("log-{}", self.logs)));
-        // The log's checkpoint may still be deleting segments that retention took: only a copy of one moment is what a kill leaves.
-        loop {
-            let before = listing(&from);
+        // While retention deletes segments, a copy may be of no one moment; and until the log's next checkpoint it refuses to open
+        // without them. Neither is this crate's affair.
+        let mut tries = 0..500;
+        self.log = loop {
             copy(&from, &to);
-            if listing(&from) == before {
-                break;
+            match LocalLog::open(Env::real(), &to, log_settings()) {
+                Ok(log) => break log,
+                Err(error) if error.code().id == "LOG-008" && tries.next().is_some() => std::fs::remove_dir_all(&to).unwrap(),
+                Err(error) => panic!("{error:?}"),
             }
-            std::fs::remove_dir_all(&to).unwrap();
-        }
-        self.log = open_log(&self.dir, self.logs);
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        };
         let (warehouse, schemas, sender) = open(&self.dir, &self.log, &self.settings).await;
         (self.warehouse, self.schemas, self.sender) = (warehouse, schemas, sender);
     }
@@ -470,23 +470,18 @@ fn topic(cleanup: Cleanup) -> TopicConfig {
     TopicConfig { partitions: 1, cleanup, retention_ms: Some(0), retention_bytes: None }
 }
 
-fn open_log(dir: &Path, number: u32) -> Arc<LocalLog> {
-    let settings =
-        LogSettings { segment_bytes_max: 64 << 10, wal_file_bytes: 4 << 20, disk_reserve_bytes: 0, ..Default::default() };
-    LocalLog::open(Env::real(), &dir.join(format!("log-{number}")), settings).unwrap()
+fn log_settings() -> LogSettings {
+    LogSettings {
+        segment_bytes_max: 64 << 10,
+        wal_file_bytes: 4 << 20,
+        disk_reserve_bytes: 0,
+        checkpoint_interval_ms: 100,
+        ..Default::default()
+    }
 }
 
-/// Every file below a directory with its length and time of change.
-fn listing(dir: &Path) -> BTreeMap<PathBuf, (u64, SystemTime)> {
-    let mut files = BTreeMap::new();
-    for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
-        match entry.metadata() {
-            Ok(about) if about.is_dir() => files.extend(listing(&entry.path())),
-            Ok(about) => drop(files.insert(entry.path(), (about.len(), about.modified().unwrap()))),
-            Err(_) => {}
-        }
-    }
-    files
+fn open_log(dir: &Path, number: u32) -> Arc<LocalLog> {
+    LocalLog::open(Env::real(), &dir.join(format!("log-{number}")), log_settings()).unwrap()
 }
 
 fn copy(from: &Path, to: &Path) {
