@@ -53,8 +53,8 @@ fn rows_that_died_are_found_in_the_new_file() {
     };
     for _ in 0..50 {
         let rows = next() % 200_000;
-        let dead: RoaringBitmap = (0..rows).filter(|_| next() % 3 == 0).collect();
-        let died: Vec<u32> = (0..rows).filter(|row| !dead.contains(*row) && next() % 5 == 0).collect();
+        let dead: RoaringBitmap = (0..rows).filter(|_| next().is_multiple_of(3)).collect();
+        let died: Vec<u32> = (0..rows).filter(|row| !dead.contains(*row) && next().is_multiple_of(5)).collect();
         let now = died.iter().copied().collect::<RoaringBitmap>() | &dead;
         let base = next() % 1000;
         let live: Vec<u32> = (0..rows).filter(|row| !dead.contains(*row)).collect();
