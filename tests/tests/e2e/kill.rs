@@ -88,6 +88,8 @@ async fn killed_at_every_named_point() {
         ("flush.after_dv", 2),
         ("flush.after_commit", 3),
         ("flush.before_floor", 2),
+        ("compact.after_parquet", 1),
+        ("compact.after_commit", 2),
     ];
     for (point, hits) in points {
         world.mainstem.kill().unwrap();

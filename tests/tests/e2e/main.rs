@@ -32,11 +32,13 @@ struct World {
 }
 
 impl World {
-    /// An empty database; the server flushes every second, so that files, deletion vectors and replay all happen.
+    /// An empty database; the server flushes every second and merges files after every other flush, so that files, deletion vectors,
+    /// compaction and replay all happen.
     fn new(postgres: PostgresOptions) -> Self {
         let postgres = Postgres::start(postgres).unwrap();
         postgres.create_database("shop").unwrap();
-        let mainstem = Mainstem::start(MainstemOptions::default().flush_every_ms(1000)).unwrap();
+        let options = MainstemOptions::default().flush_every_ms(1000).env("MAINSTEM_WAREHOUSE_COMPACT_FILES_MIN", "2");
+        let mainstem = Mainstem::start(options).unwrap();
         Self { postgres, mainstem }
     }
 

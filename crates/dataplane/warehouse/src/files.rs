@@ -8,14 +8,16 @@ use arrow::compute::{SortOptions, cast, sort_to_indices, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use bytes::Bytes;
 use mainstem_env::{Disk, DiskFile, Env, Mapped, OpenMode};
-use mainstem_types::{Error, Result, TableSchema};
+use mainstem_types::schema::FIELD_ID_KEY;
+use mainstem_types::{Column, Error, Result, TableSchema};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
-use parquet::basic::Compression;
+use parquet::basic::{Compression, Type};
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use parquet::file::properties::WriterProperties;
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
@@ -24,6 +26,9 @@ use std::sync::Arc;
 
 /// Encoded bytes at which a row group ends whatever its rows: they are in memory until then.
 const GROUP_BYTES_MAX: usize = 32 << 20;
+/// Rows read at once, and about the most bytes that their values take then.
+const BATCH_ROWS: u64 = 16 * 1024;
+const BATCH_BYTES: u64 = 8 << 20;
 
 /// A Parquet file of a table.
 #[derive(Debug)]
@@ -32,10 +37,37 @@ pub(crate) struct DataFile {
     /// Its path in the Delta log: relative to the table's directory.
     pub name: String,
     pub bytes: u64,
+    /// What its values take in memory, about.
+    pub raw_bytes: u64,
     pub rows: u64,
     /// Rows of each row group.
     pub row_groups: Arc<[u64]>,
     pub ranges: Arc<BTreeMap<Arc<str>, ValueRange>>,
+    /// Names and ids of the columns that it has, be they the table's still or not.
+    columns: Vec<(Box<str>, i32)>,
+}
+
+impl DataFile {
+    /// Whether another column had this one's name when the file was written: its values would show.
+    pub fn had_another(&self, column: &Column) -> bool {
+        self.columns.iter().any(|(name, id)| **name == *column.name && *id != column.id.0)
+    }
+}
+
+/// A file that is removed unless it came to its end: a disk that is full must not fill with pieces.
+struct Unfinished {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    whole: bool,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.whole {
+            // One that stays is removed by the next start.
+            let _ = self.disk.remove_file(&self.path);
+        }
+    }
 }
 
 /// The segment that a data file's name carries: `<segment>-<uuid>.parquet`.
@@ -59,6 +91,12 @@ pub(crate) fn io_error(path: &Path, what: &str) -> impl Fn(std::io::Error) -> Er
 
 pub(crate) fn arrow_error(e: arrow::error::ArrowError) -> Error {
     Error::bug(codes::MISFIT, "a change batch does not fit its table").caused_by(e)
+}
+
+/// The error of a reader that met what cannot be read.
+pub(crate) fn unreadable(path: &Path) -> impl Fn(arrow::error::ArrowError) -> Error {
+    let text = format!("the table file {} cannot be read", path.display());
+    move |e| Error::corrupt(codes::CORRUPT, text.clone()).caused_by(e)
 }
 
 /// The Arrow type of a column as it lies in the file: a time of day is a plain INT64, because Delta knows no such type.
@@ -93,18 +131,25 @@ impl Write for DiskWriter {
 
 /// A Parquet file being written.
 pub(crate) struct FileWriter {
-    path: PathBuf,
     name: String,
     stored: SchemaRef,
     writer: ArrowWriter<BufWriter<DiskWriter>>,
     file: Arc<dyn DiskFile>,
     rows: u64,
+    unfinished: Unfinished,
 }
 
 impl FileWriter {
-    pub fn create(disk: &dyn Disk, dir: &Path, name: &str, schema: &TableSchema, settings: &WarehouseSettings) -> Result<Self> {
+    pub fn create(
+        disk: &Arc<dyn Disk>,
+        dir: &Path,
+        name: &str,
+        schema: &TableSchema,
+        settings: &WarehouseSettings,
+    ) -> Result<Self> {
         let path = dir.join(name);
         let file = disk.open(&path, OpenMode::CreateNew).map_err(io_error(&path, "create"))?;
+        let unfinished = Unfinished { disk: disk.clone(), path: path.clone(), whole: false };
         let properties = WriterProperties::builder()
             .set_compression(Compression::LZ4_RAW)
             .set_dictionary_enabled(true)
@@ -114,7 +159,7 @@ impl FileWriter {
         let stored = stored_schema(schema);
         let buffered = BufWriter::with_capacity(1 << 20, DiskWriter { file: file.clone(), at: 0 });
         let writer = ArrowWriter::try_new(buffered, stored.clone(), Some(properties)).map_err(file_error(&path, "create"))?;
-        Ok(Self { path, name: name.to_string(), stored, writer, file, rows: 0 })
+        Ok(Self { name: name.to_string(), stored, writer, file, rows: 0, unfinished })
     }
 
     /// Rows with the table's columns in order.
@@ -125,24 +170,49 @@ impl FileWriter {
         let columns = columns.collect::<Result<Vec<_>, _>>().map_err(arrow_error)?;
         let batch = RecordBatch::try_new(self.stored.clone(), columns).map_err(arrow_error)?;
         self.rows += batch.num_rows() as u64;
-        self.writer.write(&batch).map_err(file_error(&self.path, "write"))?;
+        let path = &self.unfinished.path;
+        self.writer.write(&batch).map_err(file_error(path, "write"))?;
         if self.writer.in_progress_size() > GROUP_BYTES_MAX {
-            self.writer.flush().map_err(file_error(&self.path, "write"))?;
+            self.writer.flush().map_err(file_error(path, "write"))?;
         }
         Ok(())
     }
 
     /// Ends the file and syncs it; the directory is the caller's to sync.
     pub fn finish(mut self, schema: &TableSchema) -> Result<DataFile> {
-        let metadata = self.writer.finish().map_err(file_error(&self.path, "write"))?;
-        self.writer.inner_mut().flush().map_err(io_error(&self.path, "write"))?;
-        self.file.sync().map_err(io_error(&self.path, "sync"))?;
-        let bytes = self.file.len().map_err(io_error(&self.path, "read"))?;
-        let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())
-            .map_err(file_error(&self.path, "read"))?;
-        let (row_groups, ranges) = (row_groups(&metadata), Arc::new(ranges(&metadata, schema)));
-        Ok(DataFile { path: self.path, name: self.name, bytes, rows: self.rows, row_groups, ranges })
+        let path = self.unfinished.path.clone();
+        let metadata = self.writer.finish().map_err(file_error(&path, "write"))?;
+        self.writer.inner_mut().flush().map_err(io_error(&path, "write"))?;
+        self.file.sync().map_err(io_error(&path, "sync"))?;
+        let bytes = self.file.len().map_err(io_error(&path, "read"))?;
+        let metadata =
+            ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new()).map_err(file_error(&path, "read"))?;
+        self.unfinished.whole = true;
+        Ok(data_file(path, self.name, bytes, &metadata, schema))
     }
+}
+
+fn data_file(path: PathBuf, name: String, bytes: u64, metadata: &ArrowReaderMetadata, schema: &TableSchema) -> DataFile {
+    let raw_bytes = metadata.metadata().row_groups().iter().map(raw_bytes).sum();
+    let rows = metadata.metadata().file_metadata().num_rows() as u64;
+    let column = |f: &Arc<Field>| Some((f.name().as_str().into(), f.metadata().get(FIELD_ID_KEY)?.parse().ok()?));
+    let columns = metadata.schema().fields().iter().filter_map(column).collect();
+    let row_groups = metadata.metadata().row_groups().iter().map(|group| group.num_rows() as u64).collect();
+    DataFile { path, name, bytes, raw_bytes, rows, row_groups, ranges: Arc::new(ranges(metadata, schema)), columns }
+}
+
+/// What the values of a row group take in memory, about; without texts when the file does not say.
+fn raw_bytes(group: &RowGroupMetaData) -> u64 {
+    let column = |column: &ColumnChunkMetaData| {
+        let width = match column.column_type() {
+            Type::BOOLEAN => 1,
+            Type::INT32 | Type::FLOAT | Type::BYTE_ARRAY => 4,
+            Type::INT64 | Type::DOUBLE => 8,
+            Type::INT96 | Type::FIXED_LEN_BYTE_ARRAY => 16,
+        };
+        width * group.num_rows() as u64 + column.unencoded_byte_array_data_bytes().unwrap_or(0) as u64
+    };
+    group.columns().iter().map(column).sum()
 }
 
 /// Keeps a mapping alive as long as somebody reads from it.
@@ -166,13 +236,7 @@ fn open_file(disk: &dyn Disk, path: &Path) -> Result<(Bytes, ArrowReaderMetadata
 pub(crate) fn load(disk: &dyn Disk, dir: &Path, name: &str, schema: &TableSchema) -> Result<DataFile> {
     let path = dir.join(name);
     let (bytes, metadata) = open_file(disk, &path)?;
-    let rows = metadata.metadata().file_metadata().num_rows() as u64;
-    let (row_groups, ranges) = (row_groups(&metadata), Arc::new(ranges(&metadata, schema)));
-    Ok(DataFile { path, name: name.to_string(), bytes: bytes.len() as u64, rows, row_groups, ranges })
-}
-
-fn row_groups(metadata: &ArrowReaderMetadata) -> Arc<[u64]> {
-    metadata.metadata().row_groups().iter().map(|group| group.num_rows() as u64).collect()
+    Ok(data_file(path, name.to_string(), bytes.len() as u64, &metadata, schema))
 }
 
 /// Reads columns of a file by name, all rows or the given ones (ascending, each once).
@@ -182,8 +246,10 @@ pub(crate) fn read(disk: &dyn Disk, path: &Path, columns: &[&str], rows: Option<
     let roots =
         metadata.schema().fields().iter().enumerate().filter(|(_, f)| columns.contains(&f.name().as_str())).map(|(at, _)| at);
     let mask = ProjectionMask::roots(metadata.parquet_schema(), roots.collect::<Vec<_>>());
+    let row_bytes = metadata.metadata().row_groups().iter().map(|g| raw_bytes(g) / (g.num_rows() as u64).max(1)).max();
+    let batch = (BATCH_BYTES / row_bytes.unwrap_or(0).max(1)).clamp(1, BATCH_ROWS);
     let mut builder =
-        ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata).with_projection(mask).with_batch_size(16 * 1024);
+        ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata).with_projection(mask).with_batch_size(batch as usize);
     if let Some(rows) = rows {
         let mut selectors = Vec::with_capacity(rows.len() * 2 + 1);
         let mut at = 0;

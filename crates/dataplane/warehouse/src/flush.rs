@@ -3,12 +3,13 @@
 
 use crate::codes;
 use crate::delta::{Change, DeltaTable};
-use crate::files::{DataFile, io_error};
+use crate::files::DataFile;
 use crate::index::RowAddr;
 use crate::metrics;
-use crate::rows::{Frozen, Home, Resume, Rows, Written};
+use crate::rows::{Frozen, Home, Resume, Rows};
 use crate::run::Run;
 use crate::segment::Body;
+use crate::segment_writer::Written;
 use crate::source::{Source, SourceState};
 use mainstem_env::fault;
 use mainstem_types::{Error, Generation, Result, TableId};
@@ -81,7 +82,7 @@ impl Source {
                     rows.flushed = plan.resume;
                     rows.delta_version = version;
                 });
-                installed?;
+                installed.inspect_err(|error| self.break_table(table, error))?;
                 let home = &plan.home;
                 // A statement of its own: its lock must be gone before the merge takes it.
                 let checked = plan.delta.lock().checkpoint_if_due(home.settings.checkpoint_commits);
@@ -94,16 +95,28 @@ impl Source {
             }
             Err(error) => {
                 self.with_rows(table, generation, |rows| rows.thaw(plan.frozen));
-                if error.code().id == codes::FOREIGN_COMMIT.id {
-                    // It would fail for ever, and nobody may wait for its memory.
-                    self.with_state(|state| {
-                        state.tables.get_mut(&table).into_iter().for_each(|t| t.fail(foreign(&error)));
-                        state.touch();
-                    });
-                }
+                self.break_if_foreign(table, &error);
                 Err(error)
             }
         }
+    }
+
+    /// Somebody else's commit makes every later one of ours fail, and nobody may wait for this table's memory.
+    pub fn break_if_foreign(&self, table: TableId, error: &Error) {
+        if error.code().id == codes::FOREIGN_COMMIT.id {
+            self.break_table(table, error);
+        }
+    }
+
+    /// A table whose rows in memory are not what is committed goes no further; a start reads them anew.
+    pub fn break_table(&self, table: TableId, error: &Error) {
+        self.with_state(|state| {
+            let why = Error::fix(error.code(), error.message().to_string()).hint("RESYNC the table to build it anew");
+            if let Some(table) = state.tables.get_mut(&table) {
+                table.fail(why);
+            }
+            state.touch();
+        });
     }
 
     /// Nothing happens when the generation is gone meanwhile.
@@ -157,12 +170,19 @@ fn commit(plan: &mut Plan) -> Result<(Option<Written>, Option<u64>)> {
         files.push((plan.frozen.target, written.file.clone(), Arc::default()));
     }
     let mut delta = plan.delta.lock();
-    delta.commit(&Change { files, schema: plan.frozen.schema.clone(), resume: plan.resume })?;
+    let change = Change { files, schema: plan.frozen.schema.clone(), resume: plan.resume };
+    if let Err(error) = delta.commit(&change) {
+        discard(written, &plan.home, &delta);
+        return Err(error);
+    }
     Ok((written, delta.version))
 }
 
-fn foreign(error: &Error) -> Error {
-    Error::fix(codes::FOREIGN_COMMIT, error.message().to_string()).hint("RESYNC the table to build it anew")
+/// Removes what was written for a commit that failed, unless that commit is there all the same and names it.
+pub(crate) fn discard(written: Option<Written>, home: &Home, delta: &DeltaTable) {
+    if !delta.is_overtaken() {
+        written.into_iter().for_each(|written| written.discard(home.env.disk.as_ref()));
+    }
 }
 
 /// What of a source is durable: a generation without changes is as far as its source.
@@ -184,36 +204,38 @@ fn flushed(state: &mut SourceState) -> Flushed {
     Flushed { tables }
 }
 
-/// Merges all runs of a generation into one when there are many. Left out are entries of rows that are dead in the last commit; those
-/// that died since must be found again by a replay.
+/// Merges runs of a generation when there are many. Left out are entries of rows that are dead in the last commit; those that died
+/// since must be found again by a replay.
 fn merge_runs(source: &Source, home: &Home, delta: &Mutex<DeltaTable>) -> Result<()> {
-    let (mut runs, mut present, mut truncations, mut form) = (Vec::new(), BTreeSet::new(), 0, None);
+    let (mut runs, mut present) = (Vec::new(), BTreeSet::new());
     source.with_rows(home.table, home.generation, |rows| {
-        if rows.index.runs.len() > home.settings.index_runs_max {
-            runs = rows.index.runs.clone();
-            present = rows.segments.keys().copied().collect();
-            truncations = rows.truncations;
-            form = rows.codec.as_ref().map(|c| c.fingerprint);
-        }
+        runs = small_runs(&rows.index.runs, home.settings.index_runs_max);
+        present = rows.segments.keys().copied().collect();
     });
-    let Some(fingerprint) = form else { return Ok(()) };
+    let Some(form) = runs.first().map(|run| run.form) else { return Ok(()) };
     let committed: BTreeMap<u32, _> = delta.lock().files.iter().map(|(id, file)| (*id, file.dead.clone())).collect();
     let kept = |at: &RowAddr| committed.get(&at.segment).map_or(present.contains(&at.segment), |dead| !dead.contains(at.row));
-    let all = runs.iter().flat_map(|run| (0..run.len()).map(|entry| (run.key(entry), run.addr(entry))));
-    let entries: Vec<(u128, RowAddr)> = all.filter(|(_, at)| kept(at)).collect();
     let covered: BTreeSet<u32> = runs.iter().flat_map(|run| run.segments.iter().copied()).collect();
     let segments: Vec<u32> = covered.into_iter().filter(|id| committed.contains_key(id) || present.contains(id)).collect();
     let name = format!("merged-{}.run", uuid::Builder::from_random_bytes(home.env.random()).into_uuid());
-    let merged = Arc::new(Run::write(home.env.disk.as_ref(), &home.index_dir.join(name), entries, &segments, fingerprint)?);
-    source.with_rows(home.table, home.generation, |rows| {
-        if rows.truncations == truncations && rows.codec.as_ref().map(|c| c.fingerprint) == form {
-            rows.index.runs.retain(|run| !runs.iter().any(|old| Arc::ptr_eq(old, run)));
-            rows.index.runs.insert(0, merged);
-        }
-    });
-    // Whoever still has an old run mapped keeps it: only the names go.
-    for run in runs {
-        home.env.disk.remove_file(&run.path).map_err(io_error(&run.path, "remove"))?;
-    }
+    let merged = Run::merge(home.env.disk.as_ref(), &home.index_dir.join(name), &runs, kept, &segments, form)?;
+    source.with_rows(home.table, home.generation, |rows| rows.merge_runs(&runs, merged));
     Ok(())
+}
+
+/// Which runs to merge when there are more than `most`: the two smallest, and larger ones as long as those before them have as many
+/// entries together. So an entry is written again when its run doubles at least, and the largest runs rest.
+fn small_runs(runs: &[Arc<Run>], most: usize) -> Vec<Arc<Run>> {
+    if runs.len() <= most.max(1) {
+        return Vec::new();
+    }
+    let mut chosen = runs.to_vec();
+    chosen.sort_by_key(|run| run.len());
+    let (mut entries, mut count) = (0, 0);
+    while count < 2 || chosen.get(count).is_some_and(|run| run.len() <= entries) {
+        entries += chosen[count].len();
+        count += 1;
+    }
+    chosen.truncate(count);
+    chosen
 }

@@ -89,11 +89,17 @@ pub(crate) struct Index {
     pub active: HotKeys,
     /// Rows that a flush under way writes; looked up until their run stands.
     pub frozen: Option<HotKeys>,
-    /// Oldest first.
+    /// Oldest first, by their youngest segment.
     pub runs: Vec<Arc<Run>>,
 }
 
 impl Index {
+    pub fn add_run(&mut self, run: Run) {
+        let youngest = |run: &Run| run.segments.iter().max().copied();
+        let at = self.runs.partition_point(|other| youngest(other) <= youngest(&run));
+        self.runs.insert(at, Arc::new(run));
+    }
+
     /// A live row of the key outside the active map.
     pub fn find_cold(&self, key: u128, live: &impl Fn(RowAddr) -> bool) -> Option<RowAddr> {
         if let Some(at) = self.frozen.as_ref().and_then(|f| f.find(key, live)) {

@@ -2,6 +2,7 @@
 
 mod apply;
 mod codes;
+mod compact;
 mod delta;
 mod files;
 mod flush;
@@ -14,6 +15,7 @@ mod replay;
 mod rows;
 mod run;
 mod segment;
+mod segment_writer;
 mod settings;
 mod snapshot;
 mod source;

@@ -14,6 +14,20 @@ pub static FLUSH_FAILURES: Counter =
     Counter::new("mainstem_warehouse_flush_failures_total", "How many flushes of a source failed and will be tried again?");
 pub static FLUSHED_ROWS: Counter =
     Counter::new("mainstem_warehouse_flushed_rows_total", "How many rows were written to Parquet files?");
+pub static COMPACTIONS: Counter =
+    Counter::new("mainstem_warehouse_compactions_total", "How many times were Parquet files rewritten into one?");
+pub static COMPACTION_FAILURES: Counter = Counter::new(
+    "mainstem_warehouse_compaction_failures_total",
+    "How many rewrites of Parquet files failed and will be tried again?",
+);
+pub static COMPACTED_FILES: Counter =
+    Counter::new("mainstem_warehouse_compacted_files_total", "How many small or mostly dead Parquet files were rewritten?");
+pub static COMPACTED_BYTES: Counter =
+    Counter::new("mainstem_warehouse_compacted_bytes_total", "How many bytes had the Parquet files that were rewritten?");
+pub static COMPACTION_WRITTEN_BYTES: Counter = Counter::new(
+    "mainstem_warehouse_compaction_written_bytes_total",
+    "How many bytes had the Parquet files that took their place?",
+);
 pub static SPILLS: Counter =
     Counter::new("mainstem_warehouse_spills_total", "How many times were rows written to a file because memory was short?");
 pub static ROOM_WAITS: Counter =
@@ -33,6 +47,11 @@ static ALL: &[&dyn Metric] = &[
     &FLUSHES,
     &FLUSH_FAILURES,
     &FLUSHED_ROWS,
+    &COMPACTIONS,
+    &COMPACTION_FAILURES,
+    &COMPACTED_FILES,
+    &COMPACTED_BYTES,
+    &COMPACTION_WRITTEN_BYTES,
     &SPILLS,
     &ROOM_WAITS,
     &REPLAYED_ROWS,

@@ -4,12 +4,11 @@ use crate::codes;
 use crate::delta::DeltaTable;
 use crate::files::{DataFile, arrow_error, io_error, load, read, segment_of};
 use crate::flush::{FLUSHED_TOPIC, Flushed};
-use crate::index::RowAddr;
 use crate::keys::KeyCodec;
 use crate::metrics;
 use crate::replay::GroupReader;
 use crate::rows::{Home, Resume, Rows};
-use crate::run::Run;
+use crate::run::{Run, RunBuilder};
 use crate::segment::{Body, Segment};
 use crate::source::{Source, SourceState};
 use crate::spill::Hold;
@@ -253,7 +252,6 @@ fn open_runs(home: &Home, rows: &mut Rows) -> Result<()> {
     let Some(codec) = rows.codec.clone() else { return Ok(()) };
     disk.create_dir_all(&home.index_dir).map_err(io_error(&home.index_dir, "create"))?;
     let mut missing: BTreeSet<u32> = rows.segments.keys().copied().collect();
-    let mut runs = Vec::new();
     for name in disk.list(&home.index_dir).map_err(io_error(&home.index_dir, "list"))? {
         let path = home.index_dir.join(name);
         let run = Run::open(disk, &path, codec.fingerprint)?.filter(|run| run.segments.iter().any(|s| missing.contains(s)));
@@ -263,18 +261,16 @@ fn open_runs(home: &Home, rows: &mut Rows) -> Result<()> {
                     missing.remove(s);
                 });
                 rows.next_segment = rows.next_segment.max(run.segments.iter().max().map_or(0, |s| s + 1));
-                runs.push(run);
+                rows.index.add_run(run);
             }
             None => disk.remove_file(&path).map_err(io_error(&path, "remove"))?,
         }
     }
     for segment in missing {
         if let Some(Segment { body: Body::File(filed), .. }) = rows.segments.get(&segment) {
-            runs.push(rebuild_run(home, &rows.schema, &codec, &filed.file, segment)?);
+            rows.index.add_run(rebuild_run(home, &rows.schema, &codec, &filed.file, segment)?);
         }
     }
-    runs.sort_by_key(|run| run.segments.iter().max().copied());
-    rows.index.runs = runs.into_iter().map(Arc::new).collect();
     Ok(())
 }
 
@@ -283,7 +279,9 @@ pub(crate) fn rebuild_run(home: &Home, schema: &TableSchema, codec: &KeyCodec, f
     let disk = home.env.disk.as_ref();
     let columns: Vec<_> = codec.columns.iter().map(|at| &schema.columns[*at]).collect();
     let names: Vec<&str> = columns.iter().map(|c| c.name.as_ref()).collect();
-    let mut entries: Vec<(u128, RowAddr)> = Vec::with_capacity(file.rows as usize);
+    let name = format!("{}-{}.run", file.name, uuid::Builder::from_random_bytes(home.env.random()).into_uuid());
+    let mut run = RunBuilder::new(disk, home.index_dir.join(name), segment, codec.fingerprint);
+    let mut first = 0;
     for batch in read(disk, &file.path, &names, None)? {
         let batch = batch.map_err(arrow_error)?;
         let array = |column: &&Column| match batch.column_by_name(&column.name) {
@@ -292,11 +290,9 @@ pub(crate) fn rebuild_run(home: &Home, schema: &TableSchema, codec: &KeyCodec, f
         };
         let arrays: Vec<ArrayRef> = columns.iter().map(array).collect();
         let arrays: Vec<&dyn Array> = arrays.iter().map(|a| a.as_ref()).collect();
-        let first = entries.len() as u32;
-        let keys = codec.keys_of(&arrays, batch.num_rows())?;
-        entries.extend(keys.into_iter().zip(first..).map(|(key, row)| (key, RowAddr { segment, row })));
+        run.add(codec.keys_of(&arrays, batch.num_rows())?, first)?;
+        first += batch.num_rows() as u32;
     }
     metrics::RUNS_REBUILT.add(1);
-    let name = format!("{}-{}.run", file.name, uuid::Builder::from_random_bytes(home.env.random()).into_uuid());
-    Run::write(disk, &home.index_dir.join(name), entries, &[segment], codec.fingerprint)
+    run.finish()
 }

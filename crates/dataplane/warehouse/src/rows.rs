@@ -2,11 +2,13 @@
 
 use crate::codes;
 use crate::delta::DeltaTable;
-use crate::files::{DataFile, FileWriter, arrow_error, file_name, io_error};
+use crate::files::{arrow_error, io_error};
 use crate::index::{HotKeys, Index, RowAddr};
 use crate::keys::KeyCodec;
+use crate::open::rebuild_run;
 use crate::run::Run;
 use crate::segment::{Body, Piece, Segment};
+use crate::segment_writer::{SegmentWriter, Written};
 use crate::settings::WarehouseSettings;
 use crate::snapshot::{FileView, HotView};
 use arrow::array::{BooleanArray, RecordBatch};
@@ -91,11 +93,29 @@ pub(crate) struct Rows {
 
 /// A hot segment as it was at a barrier.
 pub(crate) struct FrozenSegment {
-    id: u32,
     pieces: Vec<Piece>,
-    dead: Arc<RoaringBitmap>,
-    /// Row of the file that its first live row became.
-    base: u32,
+    moved: Moved,
+}
+
+/// A segment whose live rows were written to a file, in their order.
+pub(crate) struct Moved {
+    pub segment: u32,
+    /// Those of its rows that were left out.
+    pub dead: Arc<RoaringBitmap>,
+    /// Row of the file that the first of the others became.
+    pub base: u32,
+}
+
+impl Moved {
+    /// The rows of the file that died since, `now` being the segment's dead rows.
+    pub fn died<'a>(&'a self, now: &'a RoaringBitmap) -> impl Iterator<Item = u32> + 'a {
+        let (mut skipped, mut from) = (0, 0);
+        (now - self.dead.as_ref()).into_iter().map(move |row| {
+            skipped += self.dead.range_cardinality(from..row) as u32;
+            from = row;
+            self.base + row - skipped
+        })
+    }
 }
 
 /// Hot rows on their way to a file.
@@ -106,12 +126,6 @@ pub(crate) struct Frozen {
     pub schema: Arc<TableSchema>,
     codec: Option<KeyCodec>,
     truncations: u64,
-}
-
-/// What became of them.
-pub(crate) struct Written {
-    pub file: Arc<DataFile>,
-    run: Option<Run>,
 }
 
 impl Rows {
@@ -160,6 +174,11 @@ impl Rows {
         if rekeyed && self.live_rows > 0 && !(self.multiset && schema.identity == Identity::WholeRow) {
             return Err(self.misfit("its identity changed"));
         }
+        let added = schema.columns.iter().filter(|c| self.schema.index_of(c.id).is_none());
+        if let Some(column) = added.into_iter().find(|c| self.segments.values().any(|s| s.had_another(c))) {
+            // Files are read by name: what the other column held would be this one's.
+            return Err(self.misfit(&format!("column `{}` was added, and rows have another of that name", column.name)));
+        }
         let arrow = schema.arrow();
         let before = std::mem::replace(&mut self.schema, schema.clone());
         for segment in self.segments.values_mut() {
@@ -186,16 +205,20 @@ impl Rows {
             match &segment.body {
                 Body::Hot(hot) => {
                     for piece in &hot.pieces {
+                        let keys = match hot.frozen {
+                            // A flush that fails gives them back, one that succeeds forgets them.
+                            true => self.index.frozen.get_or_insert_default(),
+                            false => &mut self.index.active,
+                        };
                         for (key, row) in codec.keys(&piece.rows)?.into_iter().zip(piece.start..) {
                             if segment.is_live(row) {
-                                self.index.active.add(key, RowAddr { segment: *id, row });
+                                keys.add(key, RowAddr { segment: *id, row });
                             }
                         }
                     }
                 }
                 Body::File(filed) => {
-                    let run = crate::open::rebuild_run(&self.home, &self.schema, codec, &filed.file, *id)?;
-                    self.index.runs.push(Arc::new(run));
+                    self.index.add_run(rebuild_run(&self.home, &self.schema, codec, &filed.file, *id)?);
                 }
             }
         }
@@ -223,7 +246,7 @@ impl Rows {
         self.open = None;
         let index = std::mem::take(&mut self.index);
         self.dropped.extend(index.runs.iter().map(|run| run.path.clone()));
-        self.live_rows = 0;
+        (self.live_rows, self.hot_bytes) = (0, 0);
         self.truncations += 1;
     }
 
@@ -303,7 +326,8 @@ impl Rows {
             {
                 hot.seal()?;
                 hot.frozen = true;
-                segments.push(FrozenSegment { id: *id, pieces: hot.pieces.clone(), dead: segment.dead.clone(), base: 0 });
+                let moved = Moved { segment: *id, dead: segment.dead.clone(), base: 0 };
+                segments.push(FrozenSegment { pieces: hot.pieces.clone(), moved });
             }
         }
         Ok(Frozen { segments, target, schema: self.schema.clone(), codec: self.codec.clone(), truncations: self.truncations })
@@ -318,30 +342,71 @@ impl Rows {
             }
             return Ok(());
         }
-        let mut dead = RoaringBitmap::new();
-        for part in frozen.segments {
-            let Some(segment) = self.segments.remove(&part.id) else { continue };
-            let died = segment.dead.as_ref() - part.dead.as_ref();
-            dead.extend(died.iter().map(|row| part.base + row - part.dead.rank(row) as u32));
-        }
         if let Some(written) = written {
-            self.segments.insert(frozen.target, Segment::filed(written.file, Arc::new(dead)));
-            self.index.runs.extend(written.run.map(Arc::new));
+            self.replace(frozen.segments.iter().map(|part| &part.moved), frozen.target, written)?;
+        } else {
+            frozen.segments.iter().for_each(|part| drop(self.segments.remove(&part.moved.segment)));
         }
         self.count_hot_bytes();
-        if frozen.codec.map(|c| c.fingerprint) == self.codec.as_ref().map(|c| c.fingerprint) { Ok(()) } else { self.reindex() }
+        Ok(())
+    }
+
+    /// Puts the file of their live rows in the place of segments; rows that died meanwhile are dead in it too.
+    fn replace<'a>(&mut self, moved: impl Iterator<Item = &'a Moved>, target: u32, written: Written) -> Result<()> {
+        let run = match (&self.codec, written.run) {
+            (Some(codec), Some(run)) if run.form == codec.fingerprint => Some(run),
+            (codec, unfit) => {
+                // The identity got another column, or lost one, while the file was written.
+                self.dropped.extend(unfit.map(|run| run.path));
+                codec.as_ref().map(|codec| rebuild_run(&self.home, &self.schema, codec, &written.file, target)).transpose()?
+            }
+        };
+        let mut dead = RoaringBitmap::new();
+        for part in moved {
+            let Some(segment) = self.segments.remove(&part.segment) else { continue };
+            dead.extend(part.died(&segment.dead));
+            self.give_up(segment);
+        }
+        self.segments.insert(target, Segment::filed(written.file, Arc::new(dead)));
+        run.into_iter().for_each(|run| self.index.add_run(run));
+        Ok(())
+    }
+
+    /// The same for files that were merged into one. False when they are gone: the table was emptied, and the next commit takes the
+    /// new file out.
+    pub fn merge_files(&mut self, moved: &[Moved], target: u32, written: Written) -> Result<bool> {
+        if !moved.iter().all(|part| self.segments.contains_key(&part.segment)) {
+            self.dropped.extend(written.run.map(|run| run.path));
+            return Ok(false);
+        }
+        self.replace(moved.iter(), target, written)?;
+        let segments = &self.segments;
+        let useless = |run: &mut Arc<Run>| !run.segments.iter().any(|id| segments.contains_key(id));
+        self.dropped.extend(self.index.runs.extract_if(.., useless).map(|run| run.path.clone()));
+        Ok(true)
+    }
+
+    /// Takes a merged run for those that it was made of, when they are all still there.
+    pub fn merge_runs(&mut self, old: &[Arc<Run>], merged: Run) {
+        let is_old = |run: &Arc<Run>| old.iter().any(|o| Arc::ptr_eq(o, run));
+        if self.index.runs.iter().filter(|run| is_old(run)).count() < old.len() {
+            self.dropped.push(merged.path);
+            return;
+        }
+        // Whoever still has an old run mapped keeps it: only the names go.
+        self.dropped.extend(self.index.runs.extract_if(.., |run| is_old(run)).map(|run| run.path.clone()));
+        self.index.add_run(merged);
     }
 
     /// Gives frozen segments back after a flush that failed.
     pub fn thaw(&mut self, frozen: Frozen) {
-        if let Some(keys) = self.index.frozen.take() {
-            self.unfreeze(frozen, keys);
-        }
+        let keys = self.index.frozen.take().unwrap_or_default();
+        self.unfreeze(frozen, keys);
     }
 
     fn unfreeze(&mut self, frozen: Frozen, keys: HotKeys) {
         for part in frozen.segments {
-            if let Some(Segment { body: Body::Hot(hot), .. }) = self.segments.get_mut(&part.id) {
+            if let Some(Segment { body: Body::Hot(hot), .. }) = self.segments.get_mut(&part.moved.segment) {
                 hot.frozen = false;
             }
         }
@@ -379,42 +444,29 @@ fn identity_ids(schema: &TableSchema) -> Vec<i32> {
 impl Frozen {
     /// Writes the live rows to a file and their keys to a run. None when there are none.
     pub fn write(&mut self, home: &Home) -> Result<Option<Written>> {
-        let live = |s: &FrozenSegment| s.pieces.iter().map(|p| p.rows.num_rows() as u64).sum::<u64>() > s.dead.len();
+        let live = |s: &FrozenSegment| s.pieces.iter().map(|p| p.rows.num_rows() as u64).sum::<u64>() > s.moved.dead.len();
         if !self.segments.iter().any(live) {
             return Ok(None);
         }
-        let disk = home.env.disk.as_ref();
-        let name = file_name(&home.env, self.target);
-        let mut writer = FileWriter::create(disk, &home.dir, &name, &self.schema, &home.settings)?;
-        let mut entries = Vec::new();
-        let mut next = 0u32;
+        let mut writer = SegmentWriter::create(home, self.target, &self.schema, self.codec.as_ref())?;
         for segment in &mut self.segments {
-            segment.base = next;
+            segment.moved.base = writer.rows();
             for piece in &segment.pieces {
-                let rows = live_rows(piece, &segment.dead)?;
-                if let Some(codec) = &self.codec {
-                    let keys = codec.keys(&rows)?.into_iter().zip(next..);
-                    entries.extend(keys.map(|(key, row)| (key, RowAddr { segment: self.target, row })));
-                }
-                next += rows.num_rows() as u32;
-                writer.write(&rows)?;
+                writer.write(&live_rows(&piece.rows, piece.start, &segment.moved.dead)?)?;
             }
         }
-        let file = Arc::new(writer.finish(&self.schema)?);
-        let path = home.index_dir.join(format!("{name}.run"));
-        let run =
-            self.codec.as_ref().map(|codec| Run::write(disk, &path, entries, &[self.target], codec.fingerprint)).transpose()?;
-        crate::metrics::FLUSHED_ROWS.add(u64::from(next));
-        Ok(Some(Written { file, run }))
+        crate::metrics::FLUSHED_ROWS.add(u64::from(writer.rows()));
+        writer.finish().map(Some)
     }
 }
 
-fn live_rows(piece: &Piece, dead: &RoaringBitmap) -> Result<RecordBatch> {
-    let mut gone = dead.range(piece.start..piece.end()).peekable();
+/// Rows that are not dead; the first of them has the number `start`.
+pub(crate) fn live_rows(rows: &RecordBatch, start: u32, dead: &RoaringBitmap) -> Result<RecordBatch> {
+    let mut gone = dead.range(start..start + rows.num_rows() as u32).peekable();
     if gone.peek().is_none() {
-        return Ok(piece.rows.clone());
+        return Ok(rows.clone());
     }
-    let mut keep = vec![true; piece.rows.num_rows()];
-    gone.for_each(|row| keep[(row - piece.start) as usize] = false);
-    filter_record_batch(&piece.rows, &BooleanArray::from(keep)).map_err(arrow_error)
+    let mut keep = vec![true; rows.num_rows()];
+    gone.for_each(|row| keep[(row - start) as usize] = false);
+    filter_record_batch(rows, &BooleanArray::from(keep)).map_err(arrow_error)
 }

@@ -6,14 +6,25 @@
 
 use crate::codes;
 use crate::index::RowAddr;
-use mainstem_env::{Disk, Mapped, OpenMode};
+use mainstem_env::{Disk, DiskFile, Mapped, OpenMode};
 use mainstem_types::{Error, Result};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 use std::path::{Path, PathBuf};
-use xxhash_rust::xxh3::xxh3_64;
+use std::sync::Arc;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 const MAGIC: &[u8; 8] = b"MSRUN001";
 const HEADER: usize = 40;
 const ENTRY: usize = 24;
+/// Bytes written at once.
+const BUFFER: usize = 256 << 10;
+/// Entries that are sorted in memory: 32 MiB of them, whatever the number of rows.
+const CHUNK_ENTRIES: usize = 1 << 20;
+
+/// A key and the row it belongs to. Runs are sorted by both.
+pub(crate) type Entry = (u128, RowAddr);
 
 /// See the module.
 pub(crate) struct Run {
@@ -21,46 +32,96 @@ pub(crate) struct Run {
     map: Mapped,
     entries: usize,
     pub segments: Vec<u32>,
+    /// The key form's fingerprint.
+    pub form: u64,
     first: u128,
     last: u128,
 }
 
-/// Bytes of a run. `entries` need not be sorted.
-fn encode(entries: &mut [(u128, RowAddr)], segments: &[u32], fingerprint: u64) -> Vec<u8> {
-    entries.sort_unstable_by_key(|(key, at)| (*key, at.segment, at.row));
-    let mut bytes = Vec::with_capacity(HEADER + entries.len() * ENTRY + segments.len() * 4);
-    bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&(entries.len() as u64).to_le_bytes());
-    bytes.extend_from_slice(&[0; 8]);
-    bytes.extend_from_slice(&(segments.len() as u64).to_le_bytes());
-    bytes.extend_from_slice(&fingerprint.to_le_bytes());
-    for (key, at) in entries.iter() {
-        bytes.extend_from_slice(&key.to_le_bytes());
-        bytes.extend_from_slice(&at.segment.to_le_bytes());
-        bytes.extend_from_slice(&at.row.to_le_bytes());
+/// The file of a run while its entries come.
+struct RunWriter {
+    file: Arc<dyn DiskFile>,
+    buffer: Vec<u8>,
+    at: u64,
+    sum: Xxh3,
+}
+
+impl RunWriter {
+    fn put(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.sum.update(&self.buffer);
+        self.file.write_all_at(&self.buffer, self.at)?;
+        self.at += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+fn stream(
+    disk: &dyn Disk,
+    path: &Path,
+    entries: impl Iterator<Item = Entry>,
+    segments: &[u32],
+    form: u64,
+) -> std::io::Result<()> {
+    let file = disk.open(path, OpenMode::CreateNew)?;
+    let mut writer = RunWriter { file, buffer: Vec::with_capacity(BUFFER + ENTRY), at: HEADER as u64, sum: Xxh3::new() };
+    let mut count = 0u64;
+    for (key, at) in entries {
+        let mut bytes = [0; ENTRY];
+        bytes[..16].copy_from_slice(&key.to_le_bytes());
+        bytes[16..20].copy_from_slice(&at.segment.to_le_bytes());
+        bytes[20..].copy_from_slice(&at.row.to_le_bytes());
+        writer.put(&bytes)?;
+        count += 1;
     }
     for segment in segments {
-        bytes.extend_from_slice(&segment.to_le_bytes());
+        writer.put(&segment.to_le_bytes())?;
     }
-    let sum = xxh3_64(&bytes[HEADER..]);
-    bytes[16..24].copy_from_slice(&sum.to_le_bytes());
-    bytes
+    writer.flush()?;
+    let mut header = Vec::with_capacity(HEADER);
+    header.extend_from_slice(MAGIC);
+    for number in [count, writer.sum.digest(), segments.len() as u64, form] {
+        header.extend_from_slice(&number.to_le_bytes());
+    }
+    writer.file.write_all_at(&header, 0)
 }
 
 impl Run {
-    /// Writes a run; not synced, because a torn one is found by its checksum and rebuilt.
-    pub fn write(disk: &dyn Disk, path: &Path, mut entries: Vec<(u128, RowAddr)>, segments: &[u32], form: u64) -> Result<Self> {
-        let bytes = encode(&mut entries, segments, form);
-        drop(entries);
-        let failed = |e| Error::retry(codes::IO, format!("cannot write the index run {}", path.display())).caused_by(e);
-        let file = disk.open(path, OpenMode::CreateNew).map_err(failed)?;
-        file.write_all_at(&bytes, 0).map_err(failed)?;
-        drop(bytes);
+    /// Writes a run of sorted entries as they come; not synced, because a torn one is found by its checksum and rebuilt.
+    pub fn write(
+        disk: &dyn Disk,
+        path: &Path,
+        entries: impl Iterator<Item = Entry>,
+        segments: &[u32],
+        form: u64,
+    ) -> Result<Self> {
+        if let Err(e) = stream(disk, path, entries, segments, form) {
+            // What is there of it is of no use; a start would remove it too.
+            let _ = disk.remove_file(path);
+            return Err(Error::retry(codes::IO, format!("cannot write the index run {}", path.display())).caused_by(e));
+        }
         Self::open(disk, path, form)?
             .ok_or_else(|| Error::corrupt(codes::CORRUPT, format!("the index run {} does not read back", path.display())))
     }
 
-    /// None when the bytes are not a whole run of this form of keys.
+    /// Writes the entries of several runs that `kept` takes into one, in memory for one entry of each.
+    pub fn merge(
+        disk: &dyn Disk,
+        path: &Path,
+        runs: &[Arc<Self>],
+        kept: impl Fn(&RowAddr) -> bool,
+        segments: &[u32],
+        form: u64,
+    ) -> Result<Self> {
+        Self::write(disk, path, Merged::new(runs).filter(|(_, at)| kept(at)), segments, form)
+    }
+
+    /// Maps a run. None when its bytes are not what was written, or when its keys were made in another form.
     pub fn open(disk: &dyn Disk, path: &Path, form: u64) -> Result<Option<Self>> {
         let map = disk
             .map(path)
@@ -78,7 +139,7 @@ impl Run {
         let entries = entries as usize;
         let tail = map[HEADER + entries * ENTRY..].as_chunks::<4>().0.iter();
         let segments = tail.map(|b| u32::from_le_bytes(*b)).collect();
-        let mut run = Self { path: path.to_path_buf(), map, entries, segments, first: u128::MAX, last: 0 };
+        let mut run = Self { path: path.to_path_buf(), map, entries, segments, form, first: u128::MAX, last: 0 };
         if entries > 0 {
             (run.first, run.last) = (run.key(0), run.key(entries - 1));
         }
@@ -104,6 +165,10 @@ impl Run {
         RowAddr { segment: u32::from_le_bytes(self.bytes(at)), row: u32::from_le_bytes(self.bytes(at + 4)) }
     }
 
+    fn entry(&self, entry: usize) -> Option<Entry> {
+        (entry < self.entries).then(|| (self.key(entry), self.addr(entry)))
+    }
+
     pub fn may_have(&self, key: u128) -> bool {
         self.first <= key && key <= self.last
     }
@@ -123,3 +188,94 @@ impl Run {
         low
     }
 }
+
+/// The entries of several runs in order, each run walked once.
+struct Merged<'a> {
+    runs: &'a [Arc<Run>],
+    /// The next entry of each run that has one, with the run's number and the entry's.
+    heads: BinaryHeap<Reverse<(Entry, usize, usize)>>,
+}
+
+impl<'a> Merged<'a> {
+    fn new(runs: &'a [Arc<Run>]) -> Self {
+        let heads = runs.iter().enumerate().filter_map(|(run, r)| Some(Reverse((r.entry(0)?, run, 0)))).collect();
+        Self { runs, heads }
+    }
+}
+
+impl Iterator for Merged<'_> {
+    type Item = Entry;
+
+    fn next(&mut self) -> Option<Entry> {
+        let mut head = self.heads.peek_mut()?;
+        let Reverse((entry, run, at)) = *head;
+        match self.runs[run].entry(at + 1) {
+            // Entries that follow each other in one run leave it on top, which costs two comparisons.
+            Some(next) => *head = Reverse((next, run, at + 1)),
+            None => drop(PeekMut::pop(head)),
+        }
+        Some(entry)
+    }
+}
+
+/// Makes a run of entries that come in any order, in memory for one chunk of them: the chunks before it wait in files of their own.
+pub(crate) struct RunBuilder<'a> {
+    disk: &'a dyn Disk,
+    path: PathBuf,
+    segment: u32,
+    form: u64,
+    chunk: Vec<Entry>,
+    chunk_entries: usize,
+    chunks: Vec<Arc<Run>>,
+}
+
+impl<'a> RunBuilder<'a> {
+    /// The run of one segment.
+    pub fn new(disk: &'a dyn Disk, path: PathBuf, segment: u32, form: u64) -> Self {
+        Self { disk, path, segment, form, chunk: Vec::new(), chunk_entries: CHUNK_ENTRIES, chunks: Vec::new() }
+    }
+
+    /// Adds the keys of rows that follow each other from `row` on.
+    pub fn add(&mut self, keys: Vec<u128>, row: u32) -> Result<()> {
+        for (key, row) in keys.into_iter().zip(row..) {
+            self.chunk.push((key, RowAddr { segment: self.segment, row }));
+            if self.chunk.len() >= self.chunk_entries {
+                self.spill()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn spill(&mut self) -> Result<()> {
+        self.chunk.sort_unstable();
+        let mut path = self.path.clone().into_os_string();
+        path.push(format!(".{}", self.chunks.len()));
+        // It covers no segment: a start that finds it takes it for no part of the index.
+        let chunk = Run::write(self.disk, Path::new(&path), self.chunk.drain(..), &[], self.form)?;
+        self.chunks.push(Arc::new(chunk));
+        Ok(())
+    }
+
+    pub fn finish(mut self) -> Result<Run> {
+        if self.chunks.is_empty() {
+            self.chunk.sort_unstable();
+            return Run::write(self.disk, &self.path, self.chunk.drain(..), &[self.segment], self.form);
+        }
+        self.spill()?;
+        self.chunk = Vec::new();
+        Run::merge(self.disk, &self.path, &self.chunks, |_| true, &[self.segment], self.form)
+    }
+}
+
+impl Drop for RunBuilder<'_> {
+    fn drop(&mut self) {
+        for chunk in &self.chunks {
+            // One that stays is removed by the next start.
+            let _ = self.disk.remove_file(&chunk.path);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

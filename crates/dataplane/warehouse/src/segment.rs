@@ -5,7 +5,7 @@ use crate::snapshot::{FileView, HotView};
 use arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::SchemaRef;
-use mainstem_types::{Result, TableSchema};
+use mainstem_types::{Column, Result, TableSchema};
 use roaring::RoaringBitmap;
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -140,6 +140,11 @@ impl Segment {
 
     pub fn is_live(&self, row: u32) -> bool {
         row < self.rows && !self.dead.contains(row)
+    }
+
+    /// Whether another column had this one's name when the rows were written.
+    pub fn had_another(&self, column: &Column) -> bool {
+        matches!(&self.body, Body::File(filed) if filed.file.had_another(column))
     }
 
     /// Marks a row dead; false when it was. Copies the bitmap when a snapshot shares it.

@@ -25,6 +25,13 @@ pub struct WarehouseSettings {
     /// How long files that a newer version of a table does without are kept for readers outside, milliseconds. Old versions of a Delta
     /// table can be read for as long.
     pub file_retention_ms: u64,
+    /// Bytes up to which Parquet files are merged, and about what a source may rewrite after one flush; 0 = files stay as they were
+    /// written.
+    pub compact_file_bytes: u64,
+    /// How many times larger than a small file the one must be that it is merged into: as many files of one size become one.
+    pub compact_files_min: u64,
+    /// Share of dead rows in percent at which a file that is not small is rewritten by itself.
+    pub compact_dead_percent: u64,
 }
 
 impl Default for WarehouseSettings {
@@ -39,6 +46,9 @@ impl Default for WarehouseSettings {
             index_runs_max: 12,
             checkpoint_commits: 100,
             file_retention_ms: 3_600_000,
+            compact_file_bytes: 128 << 20,
+            compact_files_min: 8,
+            compact_dead_percent: 50,
         }
     }
 }

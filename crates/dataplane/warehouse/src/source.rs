@@ -9,6 +9,7 @@ use mainstem_types::{Barrier, Error, Result, SourceName, TableBatch, TableId, Ta
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -21,8 +22,10 @@ pub(crate) struct Source {
     /// What readers see while a large group is applied.
     published: Mutex<Option<Arc<SourceSnapshot>>>,
     pub visible: watch::Sender<Option<Visible>>,
-    /// One flush at a time.
+    /// One flush or compaction at a time.
     pub flushing: Mutex<()>,
+    /// Flushed since the last compaction.
+    pub flushed: AtomicBool,
     /// Held from a group's first row to its barrier, also while `state` is not: a flush begins between groups. Taken before `state`.
     pub applying: Mutex<()>,
 }
@@ -181,6 +184,7 @@ impl Source {
             published: Mutex::new(None),
             visible,
             flushing: Mutex::default(),
+            flushed: AtomicBool::new(false),
             applying: Mutex::default(),
         }
     }

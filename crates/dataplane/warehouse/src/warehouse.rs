@@ -19,6 +19,7 @@ use mainstem_types::{Error, Result, SourceName, TableId};
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -41,7 +42,8 @@ pub struct Warehouse {
     appliers: Mutex<BTreeMap<SourceName, Applier>>,
     /// How far the barriers' topic was read, and each source's last barrier in it.
     barrier_words: tokio::sync::Mutex<(i64, LastWords)>,
-    flusher: Mutex<Option<JoinOnDrop<()>>>,
+    /// Flushing and compaction.
+    upkeep: Mutex<Vec<JoinOnDrop<()>>>,
     /// Directories of sources that were forgotten, while snapshots read them.
     forgotten: Mutex<Vec<Gone>>,
     pub(crate) stop: watch::Sender<bool>,
@@ -79,11 +81,12 @@ impl Warehouse {
             sources: RwLock::new(sources),
             appliers: Mutex::default(),
             barrier_words: tokio::sync::Mutex::default(),
-            flusher: Mutex::default(),
+            upkeep: Mutex::default(),
             forgotten: Mutex::default(),
             stop,
         });
-        *warehouse.flusher.lock() = Some(spawn("flush", flush_loop(Arc::downgrade(&warehouse))));
+        let weak = || Arc::downgrade(&warehouse);
+        *warehouse.upkeep.lock() = vec![spawn("flush", flush_loop(weak())), spawn("compact", compact_loop(weak()))];
         Ok(warehouse)
     }
 
@@ -97,11 +100,31 @@ impl Warehouse {
         Ok(())
     }
 
+    /// Rewrites small and mostly dead Parquet files now, one round per source. A server does so by itself after its flushes; what fails
+    /// there is tried again.
+    pub async fn compact(&self) {
+        let sources: Vec<Arc<Source>> = self.sources.read().values().cloned().collect();
+        for source in sources {
+            self.compact_source(source).await;
+        }
+    }
+
+    async fn compact_source(&self, source: Arc<Source>) {
+        let (busy, stop) = (source.clone(), self.stop.subscribe());
+        let done = blocking(move || {
+            busy.compact(&|| *stop.borrow());
+            busy.clean();
+        });
+        if done.await.is_none() {
+            tracing::error!(source = %source.name, "a compaction panicked; files stay as they are");
+        }
+    }
+
     /// A clean stop: appliers end after the group they are at, then everything is flushed. The next start has nothing to replay.
     pub async fn close(&self) -> Result<()> {
         self.stop.send_replace(true);
-        let flusher = self.flusher.lock().take();
-        drop(flusher);
+        let upkeep = std::mem::take(&mut *self.upkeep.lock());
+        drop(upkeep);
         let names: Vec<SourceName> = self.appliers.lock().keys().cloned().collect();
         for name in names {
             self.stop_applier(&name).await;
@@ -165,8 +188,11 @@ impl Warehouse {
                 continue;
             }
             last.insert(source.name.clone(), now);
-            if let Err(error) = self.flush_source(source.clone()).await {
-                tracing::error!(source = %source.name, error = %error.chain(), "flush failed; it is tried again");
+            match self.flush_source(source.clone()).await {
+                Ok(()) => source.flushed.store(true, Ordering::Relaxed),
+                Err(error) => {
+                    tracing::error!(source = %source.name, error = %error.chain(), "flush failed; it is tried again");
+                }
             }
         }
     }
@@ -264,6 +290,20 @@ async fn flush_loop(warehouse: Weak<Warehouse>) {
         if (now - *cleaned.get_or_insert(now)).as_millis() >= CLEAN_INTERVAL_MS {
             cleaned = Some(now);
             warehouse.clean_all().await;
+        }
+        let clock = warehouse.ground.env.clock.clone();
+        drop(warehouse);
+        clock.sleep(FLUSH_LOOK).await;
+    }
+}
+
+/// Beside the flushes, so that those of other sources do not wait for a round.
+async fn compact_loop(warehouse: Weak<Warehouse>) {
+    loop {
+        let Some(warehouse) = warehouse.upgrade() else { return };
+        let sources: Vec<Arc<Source>> = warehouse.sources.read().values().cloned().collect();
+        for source in sources.into_iter().filter(|s| s.flushed.swap(false, Ordering::Relaxed)) {
+            warehouse.compact_source(source).await;
         }
         let clock = warehouse.ground.env.clock.clone();
         drop(warehouse);

@@ -1,9 +1,9 @@
-//! Live tables against a plain model, under random changes, flushes, restarts and retention.
+//! Live tables against a plain model, under random changes, flushes, compactions, restarts and retention.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used)] // a test reads the files that the warehouse wrote; it fails by panicking
 
 mod support;
 
-use mainstem_warehouse::WarehouseSettings;
+use mainstem_warehouse::{WarehouseSettings, metrics};
 use rand::Rng;
 use support::driver::Driver;
 
@@ -15,6 +15,10 @@ fn small() -> WarehouseSettings {
         index_runs_max: 4,
         // What goes goes at once: whatever still needs it fails.
         file_retention_ms: 0,
+        // Files are a few kilobytes here; they are to be merged often, and again.
+        compact_file_bytes: 256 << 10,
+        compact_files_min: 2,
+        compact_dead_percent: 30,
         ..Default::default()
     }
 }
@@ -25,8 +29,9 @@ async fn run(seed: u64, steps: usize, settings: WarehouseSettings) {
     driver.check();
     for step in 0..steps {
         match driver.random.random_range(0..100) {
-            0..60 => driver.change().await,
-            60..78 => driver.warehouse.flush(None).await.unwrap(),
+            0..52 => driver.change().await,
+            52..68 => driver.warehouse.flush(None).await.unwrap(),
+            68..78 => driver.compact_beside_changes().await,
             78..82 => driver.log.retain().await.unwrap(),
             82..88 => {
                 let clean = driver.random.random_bool(0.4);
@@ -57,6 +62,7 @@ async fn tables_equal_the_model() {
         eprintln!("seed {seed}");
         run(seed, 50, small()).await;
     }
+    assert!(metrics::COMPACTIONS.get() > 20, "{} compactions test nothing", metrics::COMPACTIONS.get());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

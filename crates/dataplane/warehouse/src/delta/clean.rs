@@ -83,16 +83,17 @@ impl DeltaTable {
             let named = |path: &PathBuf| path.file_name().and_then(|n| n.to_str()).is_some_and(|n| referenced.contains(n));
             // What is referred to comes again with the tombstone that will have been the last to do so.
             let free: Vec<PathBuf> = self.superseded.extract_if(.., |p| !pinned.contains(p)).filter(|p| !named(p)).collect();
+            let mut failed = None;
             for path in free {
                 match self.env.disk.remove_file(&path) {
                     Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                        let failed = io_error(&path, "remove")(e);
+                        failed.get_or_insert(io_error(&path, "remove")(e));
                         self.superseded.insert(path);
-                        return Err(failed);
                     }
                     _ => {}
                 }
             }
+            failed.map_or(Ok(()), Err)?;
         }
         self.clean_log()
     }

@@ -81,13 +81,22 @@ impl DeltaTable {
         self.dir.join("_delta_log").join(format!("{version:020}.json"))
     }
 
+    fn next_version(&self) -> u64 {
+        self.version.map_or(0, |v| v + 1)
+    }
+
+    /// Whether somebody has the next version already, be it ourselves with a commit of which we were told that it failed.
+    pub fn is_overtaken(&self) -> bool {
+        self.env.disk.exists(&self.commit_path(self.next_version()))
+    }
+
     /// Makes one commit of everything that differs from the last one; durable on return. Data files must be synced already.
     pub fn commit(&mut self, change: &Change) -> Result<()> {
         let now_ms = self.env.clock.now_us() / 1000;
         let mut next = Next { removes: Vec::new(), adds: Vec::new() };
         let kept: BTreeSet<u32> = change.files.iter().map(|(segment, _, _)| *segment).collect();
         for (segment, gone) in self.files.iter().filter(|(segment, _)| !kept.contains(segment)) {
-            next.removes.push((*segment, remove_of(&gone.add, now_ms)));
+            next.removes.push((*segment, remove_of(&gone.add, now_ms, true)));
         }
         let mut vectors = vectors::Writer::new(&self.env, &self.dir);
         for (segment, file, dead) in &change.files {
@@ -97,13 +106,12 @@ impl DeltaTable {
             }
             let mut add = match before {
                 Some(before) => before.add.clone(),
-                None => json!({
-                    "path": file.name, "partitionValues": {}, "size": file.bytes, "modificationTime": now_ms, "dataChange": true,
-                }),
+                None => add_of(file, now_ms),
             };
             if let Some(before) = before {
-                next.removes.push((*segment, remove_of(&before.add, now_ms)));
+                next.removes.push((*segment, remove_of(&before.add, now_ms, true)));
             }
+            add["dataChange"] = true.into();
             add["stats"] = schema::stats(file, &change.schema, dead.is_empty()).into();
             if !dead.is_empty() {
                 add["deletionVector"] = vectors.add(dead)?;
@@ -112,23 +120,48 @@ impl DeltaTable {
         }
         vectors.finish()?;
         fault::point("flush.after_dv");
-        self.write_commit(change, next, now_ms)
+        let operation = if self.version.is_none() { "CREATE TABLE" } else { "MERGE" };
+        self.write_commit(operation, &change.schema, change.resume, next, now_ms)?;
+        fault::point("flush.after_commit");
+        Ok(())
     }
 
-    fn write_commit(&mut self, change: &Change, next: Next, now_ms: i64) -> Result<()> {
-        let version = self.version.map_or(0, |v| v + 1);
-        let operation = if version == 0 { "CREATE TABLE" } else { "MERGE" };
+    /// Commits that one file has the rows that are live in others; nothing else changes, neither rows nor barrier. Durable on return.
+    pub fn rearrange(&mut self, old: &[u32], segment: u32, file: &DataFile) -> Result<()> {
+        let now_ms = self.env.clock.now_us() / 1000;
+        let Some(schema) = self.schema.clone() else {
+            return Err(Error::bug(codes::MISFIT, format!("{} has no version to rearrange", self.dir.display())));
+        };
+        let remove = |id: &u32| Some((*id, remove_of(&self.files.get(id)?.add, now_ms, false)));
+        let removes: Vec<_> = old.iter().filter_map(remove).collect();
+        let mut add = add_of(file, now_ms);
+        add["dataChange"] = false.into();
+        add["stats"] = schema::stats(file, &schema, true).into();
+        self.env.disk.sync_dir(&self.dir).map_err(io_error(&self.dir, "sync"))?;
+        let adds = vec![(segment, Committed { add, dead: Arc::default() })];
+        self.write_commit("OPTIMIZE", &schema, self.resume, Next { removes, adds }, now_ms)
+    }
+
+    fn write_commit(
+        &mut self,
+        operation: &str,
+        schema: &Arc<TableSchema>,
+        resume: Resume,
+        next: Next,
+        now_ms: i64,
+    ) -> Result<()> {
+        let version = self.next_version();
         let mut actions = vec![json!({"commitInfo": {
             "timestamp": now_ms, "operation": operation, "operationParameters": {}, "isBlindAppend": false, "engineInfo": "mainstem",
         }})];
-        let (protocol, metadata) = self.head(&change.schema, now_ms)?;
+        let (protocol, metadata) = self.head(schema, now_ms)?;
         if protocol != self.protocol {
             actions.push(json!({ "protocol": protocol }));
         }
         if metadata != self.metadata {
             actions.push(json!({ "metaData": metadata }));
         }
-        for (kind, number) in self.txns(&change.resume) {
+        for (kind, number) in self.txns(&resume) {
             actions.push(json!({"txn": {"appId": kind, "version": number, "lastUpdated": now_ms}}));
         }
         actions.extend(next.removes.iter().map(|(_, remove)| json!({ "remove": remove })));
@@ -146,14 +179,13 @@ impl DeltaTable {
             }
             _ => io_error(&path, "write")(e),
         })?;
-        fault::point("flush.after_commit");
         for (segment, remove) in &next.removes {
             self.files.remove(segment);
             self.tombstones.extend(clean::Tombstone::of(remove));
         }
         self.files.extend(next.adds);
-        (self.protocol, self.metadata, self.schema) = (protocol, metadata, Some(change.schema.clone()));
-        (self.version, self.resume) = (Some(version), change.resume);
+        (self.protocol, self.metadata, self.schema) = (protocol, metadata, Some(schema.clone()));
+        (self.version, self.resume) = (Some(version), resume);
         Ok(())
     }
 
@@ -190,9 +222,13 @@ struct Next {
     adds: Vec<(u32, Committed)>,
 }
 
-fn remove_of(add: &Value, now_ms: i64) -> Value {
+fn add_of(file: &DataFile, now_ms: i64) -> Value {
+    json!({"path": file.name, "partitionValues": {}, "size": file.bytes, "modificationTime": now_ms})
+}
+
+fn remove_of(add: &Value, now_ms: i64, data_change: bool) -> Value {
     let mut remove = json!({
-        "path": add["path"], "deletionTimestamp": now_ms, "dataChange": true, "extendedFileMetadata": true, "partitionValues": {},
+        "path": add["path"], "deletionTimestamp": now_ms, "dataChange": data_change, "extendedFileMetadata": true, "partitionValues": {},
         "size": add["size"],
     });
     if let Some(vector) = add.get("deletionVector") {
