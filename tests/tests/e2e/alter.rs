@@ -16,7 +16,7 @@ async fn tables_come_and_go_in_the_running_stream() {
                 CREATE TABLE extra (id int PRIMARY KEY); INSERT INTO extra VALUES (1)";
     world.postgres.psql("shop", make).unwrap();
     let client = world.mainstem.connect().await.unwrap();
-    let create = format!("CREATE SOURCE shop FROM '{}' WITH (tables = 'public.*, !public.late')", world.postgres.url("shop"));
+    let create = format!("CREATE SOURCE shop FROM '{}' WITH (tables = '*.*, !public.late')", world.postgres.url("shop"));
     client.batch_execute(&create).await.map_err(explain).unwrap();
     world.wait().await;
     let source = world.source().await;
@@ -27,14 +27,14 @@ async fn tables_come_and_go_in_the_running_stream() {
     let before = (world.mainstem.metric(RECONNECTS).unwrap(), poller.seen().refused);
     assert!(sender.is_some());
 
-    client.batch_execute("ALTER SOURCE shop SET (tables = 'public.*')").await.map_err(explain).unwrap();
+    client.batch_execute("ALTER SOURCE shop SET (tables = '*.*')").await.map_err(explain).unwrap();
     world.wait().await;
     assert_eq!(value(&client, "SELECT count(*) FROM shop.late").await.as_deref(), Some("1000"));
     world.postgres.psql("shop", "DELETE FROM late WHERE id <= 400").unwrap();
     world.wait().await;
     assert_eq!(value(&client, "SELECT count(*) FROM shop.late").await.as_deref(), Some("600"));
 
-    client.batch_execute("ALTER SOURCE shop SET (tables = 'public.*, !public.extra')").await.map_err(explain).unwrap();
+    client.batch_execute("ALTER SOURCE shop SET (tables = '*.*, !public.extra')").await.map_err(explain).unwrap();
     let state = "SELECT state FROM mainstem.source_tables WHERE source = 'shop' AND table_name = 'extra'";
     eventually(&client, state, |s| s == Some("excluded")).await;
     eventually(&client, "SELECT count(*) FROM mainstem.tables WHERE table_name = 'extra'", |n| n == Some("0")).await;
@@ -54,7 +54,7 @@ async fn tables_come_and_go_in_the_running_stream() {
     world.mainstem.restart().unwrap();
     let client = world.mainstem.connect().await.unwrap();
     let shown = value(&client, "SHOW CREATE SOURCE shop").await.unwrap();
-    assert!(shown.contains("'public.*, !public.extra'"), "{shown}");
+    assert!(shown.contains("'*.*, !public.extra'"), "{shown}");
     chaos.stop().await.unwrap();
     world.wait().await;
     compare_where(&source, &client, &Naming::Source("shop".into()), |t| t.name != "extra").await.unwrap();
@@ -74,7 +74,9 @@ async fn other_options_open_the_source_anew() {
     chaos.stop().await.unwrap();
     world.compare().await;
     // A paused source takes it as well.
-    client.batch_execute("PAUSE SOURCE shop; ALTER SOURCE shop SET (tables = 'public.*, !public.keyed'); RESUME SOURCE shop").await.map_err(explain).unwrap();
+    for statement in ["PAUSE SOURCE shop", "ALTER SOURCE shop SET (tables = '*.*, !public.keyed')", "RESUME SOURCE shop"] {
+        client.batch_execute(statement).await.map_err(explain).unwrap();
+    }
     world.wait().await;
     let gone = "SELECT count(*) FROM mainstem.tables WHERE table_name = 'keyed'";
     eventually(&client, gone, |n| n == Some("0")).await;

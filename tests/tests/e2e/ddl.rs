@@ -62,7 +62,9 @@ async fn rows_written_anew_while_we_are_down_are_found() {
                  CREATE TABLE packed (id int PRIMARY KEY, a int); INSERT INTO packed SELECT g, g FROM generate_series(1, 100) g";
     world.postgres.psql("shop", start).unwrap();
     world.capture().await;
-    for rewrite in ["ALTER TABLE moved ALTER COLUMN a TYPE int USING a + 1000", "ALTER TABLE moved ALTER COLUMN a TYPE int USING a * 2"] {
+    for rewrite in
+        ["ALTER TABLE moved ALTER COLUMN a TYPE int USING a + 1000", "ALTER TABLE moved ALTER COLUMN a TYPE int USING a * 2"]
+    {
         world.mainstem.kill().unwrap();
         world.postgres.psql("shop", rewrite).unwrap();
         // The same values in another file: no reason to copy it anew.
@@ -93,31 +95,6 @@ async fn a_dropped_key_stops_no_update_for_long() {
     eventually(&client, "SELECT count(*) FROM shop.t WHERE id = 4", |n| n == Some("1")).await;
     application.batch_execute("ALTER TABLE t ADD PRIMARY KEY (id)").await.unwrap();
     settles(&world, "the key came back").await;
-}
-
-/// With the trigger of the administrator's script there is not even a moment.
-#[tokio::test(flavor = "multi_thread")]
-async fn with_the_administrators_trigger_a_dropped_key_stops_no_update() {
-    let world = World::new(PostgresOptions::default());
-    let start = "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1), (2, 2); CREATE TABLE n (v int); \
-                 CREATE ROLE app LOGIN PASSWORD 'app'";
-    world.postgres.psql("shop", start).unwrap();
-    let url = world.postgres.url_as("app", "app", "shop");
-    let output = world.mainstem.command("check").args(["--name", "shop", &url]).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let script = text.split_once("-- Run as a superuser").unwrap_or_else(|| panic!("no script in: {text}")).1;
-    world.postgres.psql("shop", &format!("--{script}")).unwrap();
-    let client = world.mainstem.connect().await.unwrap();
-    let create = format!("CREATE SOURCE shop FROM '{url}' WITH (publication = 'mainstem_shop, mainstem_shop_append')");
-    client.batch_execute(&create).await.map_err(mainstem_testkit::mainstem::explain).unwrap();
-    world.wait().await;
-    let application = world.source().await;
-    // In the transaction itself, and at once after it.
-    application.batch_execute("BEGIN; ALTER TABLE t DROP CONSTRAINT t_pkey; UPDATE t SET v = 3 WHERE id = 1; COMMIT").await.unwrap();
-    application.batch_execute("DELETE FROM t WHERE id = 2").await.unwrap();
-    application.batch_execute("ALTER TABLE t ADD PRIMARY KEY (id); UPDATE t SET v = 9 WHERE id = 1").await.unwrap();
-    application.batch_execute("ALTER TABLE n REPLICA IDENTITY FULL; INSERT INTO n VALUES (1), (2); DELETE FROM n WHERE v = 1").await.unwrap();
-    settles(&world, "keys went and came").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

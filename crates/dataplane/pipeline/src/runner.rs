@@ -228,11 +228,7 @@ impl Runner {
 
     fn answer_waiters(&mut self) {
         let Some(position) = self.ingest.position().cloned() else { return };
-        if self.waiters.is_empty()
-            || self.tables.unsettled().next().is_some()
-            || self.discover_now
-            || self.discovery.is_some()
-        {
+        if self.waiters.is_empty() || self.tables.unsettled().next().is_some() || self.discover_now || self.discovery.is_some() {
             return;
         }
         let seq = self.ingest.seq();

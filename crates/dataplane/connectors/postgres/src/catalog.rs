@@ -328,7 +328,7 @@ impl Relation {
 
     /// Its name as SQL has it.
     pub fn quoted(&self) -> String {
-        format!("{}.{}", quote_name(&self.name.schema), quote_name(&self.name.name))
+        quoted(&self.name)
     }
 
     /// Whether all columns are ones that the log carries.
@@ -389,6 +389,11 @@ impl Relation {
             _ => None,
         }
     }
+}
+
+/// A table's name as SQL has it.
+pub fn quoted(name: &TableName) -> String {
+    format!("{}.{}", quote_name(&name.schema), quote_name(&name.name))
 }
 
 /// The oid at the top of a partition or inheritance tree; None for a table that stands alone.

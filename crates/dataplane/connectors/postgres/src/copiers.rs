@@ -2,7 +2,7 @@
 //! a session, a snapshot and their round trips; a large one is read by several sessions side by side. Sessions are kept for the next tables
 //! and closed when there are none.
 
-use crate::catalog::{self, Cells, Relation};
+use crate::catalog::{self, Cells, Relation, quoted};
 use crate::codes;
 use crate::copy::{self, BEGIN, Copy, Out, Snapshot, WAITING_BYTES_MAX};
 use crate::source::Inner;
@@ -10,7 +10,7 @@ use crate::wire::{Session, protocol, quote_text};
 use futures::future::join_all;
 use mainstem_connector::TableCopy;
 use mainstem_env::{JoinOnDrop, Moment, spawn};
-use mainstem_types::{Error, ErrorKind, Result, UpstreamId};
+use mainstem_types::{Error, ErrorKind, Result, TableName, UpstreamId};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -23,6 +23,8 @@ const WORKERS: usize = 3;
 const SMALL_BYTES: i64 = 1 << 20;
 /// Tables under one snapshot: their locks are held for well under a second.
 const TOGETHER_MAX: usize = 32;
+/// How long the first request waits for company: what a group costs depends little on its tables.
+const COMPANY_WAIT: Duration = Duration::from_millis(5);
 /// A session that nobody needs is closed after this time.
 const IDLE: Duration = Duration::from_secs(5);
 /// Attempts to get a lock that somebody else waits for or holds, and the pause between them.
@@ -66,6 +68,12 @@ impl Queue {
     /// Whether a worker that takes large tables, or not, has nothing to wait for.
     fn is_empty(&self, large: bool) -> bool {
         !self.waiting.lock().iter().any(|r| large || r.way != Way::Large)
+    }
+
+    /// Whether there are requests, but not enough for a group.
+    fn wants_company(&self) -> bool {
+        let small = self.waiting.lock().iter().filter(|r| r.way == Way::Together).take(TOGETHER_MAX).count();
+        (1..TOGETHER_MAX).contains(&small)
     }
 
     /// What is to be served next by one worker.
@@ -142,6 +150,9 @@ impl Worker {
         let mut changed = self.queue.changed.subscribe();
         loop {
             changed.mark_unchanged();
+            if self.queue.wants_company() {
+                self.inner.env.clock.sleep(COMPANY_WAIT).await;
+            }
             let mut requests = self.queue.take(self.large, self.inner.env.clock.moment());
             if requests.is_empty() {
                 let pause = if self.queue.is_empty(self.large) { IDLE } else { ATTEMPT_PAUSE };
@@ -173,7 +184,7 @@ impl Worker {
         copy::wait_for_older_transactions(&self.inner).await?;
         let before = self.look(requests).await?;
         self.sort_out(requests, &before);
-        let names: Vec<String> = requests.iter().filter_map(|r| before.get(&r.oid)).map(|(r, _)| r.quoted()).collect();
+        let names: Vec<String> = requests.iter().filter_map(|r| before.get(&r.oid)).map(|(name, _)| quoted(name)).collect();
         if names.is_empty() {
             return Ok(());
         }
@@ -193,7 +204,9 @@ impl Worker {
         let mut ready = Vec::new();
         for request in requests.drain(..) {
             match now.remove(&request.oid) {
-                Some(relation) if before.get(&request.oid).is_some_and(|(b, _)| b.name == relation.name) => ready.push((request, relation)),
+                Some(relation) if before.get(&request.oid).is_some_and(|(name, _)| *name == relation.name) => {
+                    ready.push((request, relation))
+                }
                 // The name that was locked is another table's by now.
                 Some(_) => self.put_back(request, Way::Together),
                 None => drop(request.answer.send(Err(gone(u64::from(request.oid))))),
@@ -207,24 +220,23 @@ impl Worker {
         }
     }
 
-    /// The tables and their sizes with TOAST, as they are before anything is locked.
-    async fn look(&mut self, requests: &[Request]) -> Result<BTreeMap<u32, (Relation, i64)>> {
-        let oids: Vec<u32> = requests.iter().map(|r| r.oid).collect();
-        let session = self.session().await?;
-        let mut relations = catalog::read(session, Some(&oids)).await?;
-        let list = oids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    /// Names and sizes with TOAST, as they are before anything is locked.
+    async fn look(&mut self, requests: &[Request]) -> Result<BTreeMap<u32, (TableName, i64)>> {
+        let oids = requests.iter().map(|r| r.oid.to_string()).collect::<Vec<_>>().join(", ");
+        let sql = format!(
+            "SELECT c.oid, n.nspname, c.relname, coalesce(pg_table_size(c.oid), 0) FROM pg_class c \
+             JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid IN ({oids})"
+        );
         let mut found = BTreeMap::new();
-        for row in session.query(&format!("SELECT oid, pg_table_size(oid) FROM unnest('{{{list}}}'::oid[]) oid")).await? {
+        for row in self.session().await?.query(&sql).await? {
             let cells = Cells(&row);
-            let oid = cells.number(0)?;
-            let size = cells.get(1).and_then(|s| s.parse().ok());
-            found.extend(relations.remove(&oid).zip(size).map(|found| (oid, found)));
+            found.insert(cells.number(0)?, (TableName::new(cells.text(1)?, cells.text(2)?), cells.number(3)?));
         }
         Ok(found)
     }
 
     /// Leaves those that can be copied now, together.
-    fn sort_out(&self, requests: &mut Vec<Request>, found: &BTreeMap<u32, (Relation, i64)>) {
+    fn sort_out(&self, requests: &mut Vec<Request>, found: &BTreeMap<u32, (TableName, i64)>) {
         for request in std::mem::take(requests) {
             match found.get(&request.oid) {
                 None => drop(request.answer.send(Err(gone(u64::from(request.oid))))),
@@ -270,7 +282,14 @@ impl Worker {
     }
 
     /// The copy of a locked table, handed to whoever asked for it. None when nobody waits any more.
-    fn answer(&self, request: Request, now: &Relation, snapshot: &Snapshot, place: &crate::position::Place, pieces: usize) -> Option<Out> {
+    fn answer(
+        &self,
+        request: Request,
+        now: &Relation,
+        snapshot: &Snapshot,
+        place: &crate::position::Place,
+        pieces: usize,
+    ) -> Option<Out> {
         let schema = self.inner.registry.intern(now);
         self.inner.registry.copied(now);
         let (out, copy) = copy::channel(&self.inner, schema, snapshot, place.position(), pieces, self.room.clone());

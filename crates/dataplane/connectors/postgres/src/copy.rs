@@ -184,12 +184,18 @@ pub struct Out {
 }
 
 /// A copy that reads `pieces` pieces under a snapshot. `room` has `WAITING_BYTES_MAX` permits.
-pub fn channel(inner: &Inner, schema: Arc<TableSchema>, snapshot: &Snapshot, upto: Position, pieces: usize, room: Arc<Semaphore>) -> (Out, Copy) {
+pub fn channel(
+    inner: &Inner,
+    schema: Arc<TableSchema>,
+    snapshot: &Snapshot,
+    upto: Position,
+    pieces: usize,
+    room: Arc<Semaphore>,
+) -> (Out, Copy) {
     let (sender, batches) = mpsc::channel(BATCHES_WAITING);
     let left = Arc::new(AtomicUsize::new(pieces));
     let tx = Tx { id: 0, commit_lsn: snapshot.lsn, commit_time_us: inner.env.clock.now_us() };
-    let out =
-        Out { schema: schema.clone(), sender, room, left: left.clone(), event: Event { tx, lsn: snapshot.lsn, order: 0 } };
+    let out = Out { schema: schema.clone(), sender, room, left: left.clone(), event: Event { tx, lsn: snapshot.lsn, order: 0 } };
     (out, Copy { schema, seen: snapshot.seen.clone(), upto, batches, left, _taken: None })
 }
 

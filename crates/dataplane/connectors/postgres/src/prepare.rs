@@ -19,7 +19,7 @@ use std::time::Duration;
 const TELL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often tables are looked for that lost their identity.
-const WATCH_INTERVAL_MIN: Duration = Duration::from_millis(100);
+const WATCH_INTERVAL_MIN: Duration = Duration::from_millis(50);
 const WATCH_INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// Tables that change publications in one transaction at most: each holds a lock until its end, and the server's room for locks is the
 /// application's as well.
@@ -238,25 +238,33 @@ pub async fn keep_updates_working(inner: Arc<Inner>) {
     if inner.settings.publications_given {
         return; // never changed by us; the administrator's script has a trigger for it
     }
+    let mut seen = String::new();
     loop {
-        let started = inner.env.clock.moment();
-        let pause = match move_identityless(&inner).await {
-            Ok(()) => ((inner.env.clock.moment() - started) * 50).clamp(WATCH_INTERVAL_MIN, WATCH_INTERVAL_MAX),
-            // Whatever it is stops the stream or the poll as well, which say so.
-            Err(_) => WATCH_INTERVAL_MAX,
-        };
-        inner.env.clock.sleep(pause).await;
+        // What goes wrong stops the stream or the poll as well, which say so; or the poll was faster.
+        let cost = move_identityless(&inner, &mut seen).await.unwrap_or_default();
+        inner.env.clock.sleep((cost * 50).clamp(WATCH_INTERVAL_MIN, WATCH_INTERVAL_MAX)).await;
     }
 }
 
-async fn move_identityless(inner: &Inner) -> Result<()> {
+/// `seen`: the snapshot in which all was well. Returns about how long the server looked for.
+async fn move_identityless(inner: &Inner, seen: &mut String) -> Result<Duration> {
+    let clock = &inner.env.clock;
+    let asked = clock.moment();
+    let snapshot = inner.snapshot().await?;
+    let answered = clock.moment();
+    if snapshot == *seen {
+        return Ok(Duration::ZERO);
+    }
     let (Some(updates), Some(append)) = (inner.settings.publications.first(), inner.settings.publications.last()) else {
-        return Ok(());
+        return Ok(Duration::ZERO);
     };
     let sql = format!("SELECT r.prrelid {MEMBERS} AND p.pubname = {} AND NOT ({USABLE_IDENTITY})", quote_text(updates));
     let lost: Vec<u32> = inner.query(&sql).await?.iter().filter_map(|row| Cells(row).number(0).ok()).collect();
+    // The way there and back is no cost of the server's.
+    let cost = (clock.moment() - answered).saturating_sub(answered - asked);
     if lost.is_empty() {
-        return Ok(());
+        *seen = snapshot;
+        return Ok(cost);
     }
     let relations = inner.relations(Some(&lost)).await?;
     let mut moves = Moves::default();
@@ -264,12 +272,8 @@ async fn move_identityless(inner: &Inner) -> Result<()> {
         tracing::warn!(table = %relation.name, "lost its replica identity: from now on its inserts and truncates only are captured");
         moves.0.insert(relation.oid, vec![(false, updates.clone()), (true, append.clone())]);
     }
-    let mut captured = Captured::default();
-    moves.run(inner, &relations, &mut captured).await?;
-    match captured.missing.into_values().next() {
-        Some(reason) => Err(Error::retry(codes::STATEMENT, reason)),
-        None => Ok(()),
-    }
+    moves.run(inner, &relations, &mut Captured::default()).await?;
+    Ok(cost)
 }
 
 /// Tables of publications.

@@ -40,6 +40,8 @@ pub struct Inner {
 
 /// What `discover` found last, good while the catalog's fingerprint and what is wanted are the same.
 struct Discovered {
+    /// While it is the same, nobody committed anything: what was found is good without another look.
+    snapshot: String,
     fingerprint: String,
     wanted: Arc<Patterns>,
     until: Moment,
@@ -79,7 +81,12 @@ impl PostgresSource {
             cluster: Mutex::default(),
             unreadable: AtomicBool::new(false),
         };
-        Self { inner: Arc::new(inner), copiers: Copiers::default(), watch: Mutex::default(), discovered: tokio::sync::Mutex::default() }
+        Self {
+            inner: Arc::new(inner),
+            copiers: Copiers::default(),
+            watch: Mutex::default(),
+            discovered: tokio::sync::Mutex::default(),
+        }
     }
 
     pub fn inner(&self) -> &Arc<Inner> {
@@ -116,6 +123,12 @@ impl Inner {
             self.unreadable.store(true, Ordering::Release);
         }
         result
+    }
+
+    /// Which transactions are visible now.
+    pub async fn snapshot(&self) -> Result<String> {
+        let rows = self.query("SELECT pg_current_snapshot()").await?;
+        Ok(rows.into_iter().next().and_then(|mut row| row.pop().flatten()).unwrap_or_default())
     }
 
     pub async fn fingerprint(&self) -> Result<String> {
@@ -221,12 +234,17 @@ impl Source for PostgresSource {
 
     async fn discover(&self) -> Result<Arc<Vec<FoundTable>>> {
         let mut discovered = self.discovered.lock().await;
-        // Before the read: what changes in between is seen by the next call.
-        let fingerprint = self.inner.fingerprint().await?;
+        // Both before the read: what changes in between is seen by the next call.
+        let snapshot = self.inner.snapshot().await?;
         let wanted = self.inner.wanted();
         let now = self.inner.env.clock.moment();
-        let same = |d: &&Discovered| d.fingerprint == fingerprint && Arc::ptr_eq(&d.wanted, &wanted) && now < d.until;
-        if let Some(last) = discovered.as_ref().filter(same) {
+        let mut last = discovered.as_mut().filter(|d| Arc::ptr_eq(&d.wanted, &wanted) && now < d.until);
+        if let Some(last) = last.as_ref().filter(|last| last.snapshot == snapshot) {
+            return Ok(last.tables.clone());
+        }
+        let fingerprint = self.inner.fingerprint().await?;
+        if let Some(last) = last.as_mut().filter(|last| last.fingerprint == fingerprint) {
+            last.snapshot = snapshot;
             return Ok(last.tables.clone());
         }
         let relations = self.inner.relations(None).await?;
@@ -239,7 +257,7 @@ impl Source for PostgresSource {
         let tables: Arc<Vec<FoundTable>> = Arc::new(tables);
         self.inner.registry.observe(&relations);
         let good = if captured.missing.is_empty() { DISCOVERED_GOOD } else { MISSING_RETRY };
-        *discovered = Some(Discovered { fingerprint, wanted, until: Moment(now.0 + good), tables: tables.clone() });
+        *discovered = Some(Discovered { snapshot, fingerprint, wanted, until: Moment(now.0 + good), tables: tables.clone() });
         Ok(tables)
     }
 

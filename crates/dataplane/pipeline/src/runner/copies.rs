@@ -52,8 +52,7 @@ impl Runner {
 
     /// After a new start: what earlier copies left half done is thrown away; their tables are copied behind a new generation.
     pub(super) async fn clean_unfinished(&mut self) -> Result<()> {
-        let waiting: Vec<_> =
-            self.tables.unsettled().filter(|(_, e)| e.phase == Phase::Waiting).map(|(id, _)| id).collect();
+        let waiting: Vec<_> = self.tables.unsettled().filter(|(_, e)| e.phase == Phase::Waiting).map(|(id, _)| id).collect();
         for upstream in waiting {
             let Some(entry) = self.tables.entry(upstream) else { continue };
             let running = format!("_mainstem.staging.{}.{}", entry.record.table, entry.record.generation);
@@ -93,8 +92,7 @@ impl Runner {
 
     async fn take_copy_event(&mut self, event: CopyEvent, piece: &mut Piece) -> Result<()> {
         let CopyEvent { upstream, generation, what, .. } = event;
-        let current =
-            self.tables.get(upstream).is_some_and(|e| e.phase == Phase::Copying && e.record.generation == generation);
+        let current = self.tables.get(upstream).is_some_and(|e| e.phase == Phase::Copying && e.record.generation == generation);
         if !current {
             return Ok(());
         }
