@@ -398,6 +398,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_shown_follows_the_tables() {
+        let shared = Shared::new(crate::shared::SourceState::Streaming);
+        let mut tables = Tables::new(SourceName::new("shop").unwrap(), vec![]);
+        let check = |tables: &mut Tables, expected: &[(u64, TableState)], unsettled: usize| {
+            tables.publish(&shared, false);
+            let shown: Vec<_> = shared.with(|f| f.tables.iter().map(|(id, status)| (id.0, status.state)).collect());
+            assert_eq!(shown, expected);
+            assert_eq!(tables.unsettled().count(), unsettled);
+        };
+        let left_out = |id: u64| BTreeMap::from([(UpstreamId(id), (TableName::new("public", "v"), "a view".to_string()))]);
+        let schema = Arc::new(schema(vec![column(1, "id", ColumnType::Int32)]));
+        let found = FoundTable { schema, rows_estimated: None, parent: None, excluded: None, body: None };
+        tables.add(TableId(1), &found, &mut HashSet::new());
+        tables.set_excluded(left_out(8));
+        check(&mut tables, &[(7, TableState::Waiting), (8, TableState::Excluded)], 1);
+        let entry = tables.entry(UpstreamId(7)).unwrap();
+        entry.phase = Phase::Live;
+        entry.change_record(|r| r.state = TableState::Streaming);
+        check(&mut tables, &[(7, TableState::Streaming), (8, TableState::Excluded)], 0);
+        assert_eq!(tables.take_changed().len(), 1);
+        tables.remove(UpstreamId(7));
+        tables.set_excluded(left_out(9));
+        check(&mut tables, &[(9, TableState::Excluded)], 0);
+        let gone = tables.take_changed();
+        assert_eq!((gone.len(), gone[0].state), (1, TableState::Dropped));
+    }
+
+    #[test]
     fn names_follow_the_schema() {
         let shop = SourceName::new("shop").unwrap();
         assert_eq!(topic_name(&shop, &TableName::new("public", "film")), "shop.public.film");

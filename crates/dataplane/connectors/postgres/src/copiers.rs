@@ -393,3 +393,37 @@ async fn read_piece(session: &mut Session, sql: &str, out: &Out) -> Result<()> {
     out.read(session).await??;
     session.next_copy().await.map(|_| ())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Requests as (oid, way, due at second); what a worker takes at second 10.
+    fn check(waiting: &[(u32, Way, u64)], large: bool, expected: &[u32]) -> usize {
+        let queue = Queue { waiting: Mutex::default(), changed: watch::channel(()).0 };
+        let mut asking = Vec::new();
+        for (oid, way, due) in waiting {
+            let (answer, asks) = oneshot::channel();
+            // Nobody waits for table 99 any more.
+            asking.extend((*oid != 99).then_some(asks));
+            queue.push(Request { oid: *oid, way: *way, attempts: 0, not_before: Moment(Duration::from_secs(*due)), answer });
+        }
+        let taken: Vec<u32> = queue.take(large, Moment(Duration::from_secs(10))).iter().map(|r| r.oid).collect();
+        assert_eq!(taken, expected);
+        queue.waiting.lock().len()
+    }
+
+    #[test]
+    fn what_is_served_together() {
+        use Way::{Alone, Large, Together};
+        assert_eq!(check(&[], true, &[]), 0);
+        assert_eq!(check(&[(1, Together, 0), (2, Large, 0), (3, Together, 0), (4, Together, 11)], true, &[1, 3]), 2);
+        assert_eq!(check(&[(2, Large, 0), (1, Together, 0)], true, &[2]), 1);
+        assert_eq!(check(&[(2, Large, 0), (5, Alone, 0), (1, Together, 0)], false, &[5]), 2);
+        assert_eq!(check(&[(2, Large, 0), (4, Together, 11)], false, &[]), 2);
+        assert_eq!(check(&[(99, Together, 0), (1, Together, 0)], false, &[1]), 0);
+        let many: Vec<_> = (100..200).map(|oid| (oid, Together, 0)).collect();
+        let first: Vec<u32> = (100..100 + TOGETHER_MAX as u32).collect();
+        assert_eq!(check(&many, false, &first), 100 - TOGETHER_MAX);
+    }
+}
