@@ -172,10 +172,16 @@ impl Worker {
         }
     }
 
+    /// A session that is in no transaction.
     async fn session(&mut self) -> Result<&mut Session> {
         if self.session.as_ref().is_none_or(Session::is_spent) {
             self.session = Some(self.inner.settings.target.connect(&self.inner.env, false).await?);
         }
+        self.current()
+    }
+
+    /// The session with the transaction that was begun on it.
+    fn current(&mut self) -> Result<&mut Session> {
         self.session.as_mut().ok_or_else(|| Error::retry(codes::UNREACHABLE, "no session"))
     }
 
@@ -197,13 +203,13 @@ impl Worker {
             return self.locked_out(requests, error).await;
         }
         let inner = self.inner.clone();
-        let session = self.session().await?;
+        let session = self.current()?;
         let snapshot = copy::take_snapshot(&inner, session).await?;
         let oids: Vec<u32> = requests.iter().map(|r| r.oid).collect();
-        let mut now = catalog::read_within(session, &oids).await?;
+        let now = catalog::read_within(session, &oids).await?;
         let mut ready = Vec::new();
         for request in requests.drain(..) {
-            match now.remove(&request.oid) {
+            match now.get(&request.oid) {
                 Some(relation) if before.get(&request.oid).is_some_and(|(name, _)| *name == relation.name) => {
                     ready.push((request, relation))
                 }
@@ -258,7 +264,7 @@ impl Worker {
         if error.code() == codes::UNREACHABLE {
             return Err(error);
         }
-        self.session().await?.query("ROLLBACK").await?;
+        self.current()?.query("ROLLBACK").await?;
         if requests.len() > 1 {
             requests.drain(..).for_each(|request| self.queue.push(Request { way: Way::Alone, ..request }));
             return Ok(());
@@ -297,17 +303,17 @@ impl Worker {
     }
 
     /// Reads locked tables one after another; all their statements are one message.
-    async fn copy_together(&mut self, tables: Vec<(Request, Relation)>, snapshot: &Snapshot) -> Result<()> {
+    async fn copy_together(&mut self, tables: Vec<(Request, &Relation)>, snapshot: &Snapshot) -> Result<()> {
         let place = self.inner.place(snapshot.lsn).await?;
         let (mut outs, mut sql) = (VecDeque::new(), String::new());
         for (request, now) in tables {
-            if let Some(out) = self.answer(request, &now, snapshot, &place, 1) {
-                sql += &copy::whole(&now);
+            if let Some(out) = self.answer(request, now, snapshot, &place, 1) {
+                sql += &copy::whole(now);
                 sql += "; ";
                 outs.push_back(out);
             }
         }
-        let session = self.session().await?;
+        let session = self.current()?;
         if let Err(error) = read_all(session, &format!("{sql}COMMIT"), &mut outs).await {
             self.session = None;
             let mut error = Some(error);
@@ -320,14 +326,17 @@ impl Worker {
     }
 
     /// Reads a locked table in pieces, by several sessions under one snapshot.
-    async fn copy_large(&mut self, table: (Request, Relation), snapshot: &Snapshot, lock: &str) -> Result<()> {
+    async fn copy_large(&mut self, table: (Request, &Relation), snapshot: &Snapshot, lock: &str) -> Result<()> {
         let (request, now) = table;
         let place = self.inner.place(snapshot.lsn).await?;
-        let (sessions, pieces) = match self.sessions(&now, snapshot, lock).await {
+        let (sessions, pieces) = match self.sessions(now, snapshot, lock).await {
             Ok(found) => found,
-            Err(error) => return Ok(self.again(request, error)),
+            Err(error) => {
+                self.session = None; // it is in a transaction
+                return Ok(self.again(request, error));
+            }
         };
-        let Some(out) = self.answer(request, &now, snapshot, &place, pieces.len()) else { return Ok(()) };
+        let Some(out) = self.answer(request, now, snapshot, &place, pieces.len()) else { return Ok(()) };
         let pieces = Arc::new(Mutex::new(VecDeque::from(pieces)));
         let read = |session| spawn("postgres copy", read_pieces(session, pieces.clone(), out.clone()));
         let readers: Vec<_> = sessions.into_iter().map(read).collect();
@@ -340,7 +349,7 @@ impl Worker {
     /// The pieces of a large table and sessions that read them; ours, which has the snapshot, is the first.
     async fn sessions(&mut self, now: &Relation, snapshot: &Snapshot, lock: &str) -> Result<(Vec<Session>, Vec<String>)> {
         let inner = self.inner.clone();
-        let pieces = copy::pieces(self.session().await?, now, inner.settings.copy_piece_bytes).await?;
+        let pieces = copy::pieces(self.current()?, now, inner.settings.copy_piece_bytes).await?;
         let count = pieces.len().min(inner.settings.copy_connections).max(1);
         let mut sessions: Vec<Session> = self.session.take().into_iter().collect();
         while sessions.len() < count {
