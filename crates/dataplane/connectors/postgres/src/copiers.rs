@@ -333,7 +333,8 @@ impl Worker {
             Ok(found) => found,
             Err(error) => {
                 self.session = None; // it is in a transaction
-                return Ok(self.again(request, error));
+                self.again(request, error);
+                return Ok(());
             }
         };
         let Some(out) = self.answer(request, now, snapshot, &place, pieces.len()) else { return Ok(()) };
