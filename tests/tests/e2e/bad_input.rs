@@ -61,6 +61,7 @@ async fn sources_that_cannot_be() {
     refused(&client, &create(&weak, ""), &["replication"]).await;
     refused(&client, &create(&good, "WITH (tables = 'absent.*')"), &["absent"]).await;
     refused(&client, &create(&good, "WITH (tabels = 'public.*')"), &["tables"]).await;
+    refused(&client, &create(&good, "WITH (tables = '')"), &["empty", "*.*"]).await;
     refused(&client, "CREATE SOURCE mainstem FROM 'postgres://a@b/c'", &["mainstem"]).await;
     assert_eq!(value(&client, "SELECT count(*) FROM mainstem.sources").await.as_deref(), Some("0"));
 

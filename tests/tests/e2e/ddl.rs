@@ -54,6 +54,49 @@ async fn changes_of_tables_are_followed() {
     }
 }
 
+/// A rewrite sends nothing, so it must be found by comparing with what was seen before the stop.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_written_anew_while_we_are_down_are_found() {
+    let mut world = World::new(PostgresOptions::default());
+    let start = "CREATE TABLE moved (id int PRIMARY KEY, a int); INSERT INTO moved SELECT g, g FROM generate_series(1, 100) g; \
+                 CREATE TABLE packed (id int PRIMARY KEY, a int); INSERT INTO packed SELECT g, g FROM generate_series(1, 100) g";
+    world.postgres.psql("shop", start).unwrap();
+    world.capture().await;
+    for rewrite in
+        ["ALTER TABLE moved ALTER COLUMN a TYPE int USING a + 1000", "ALTER TABLE moved ALTER COLUMN a TYPE int USING a * 2"]
+    {
+        world.mainstem.kill().unwrap();
+        world.postgres.psql("shop", rewrite).unwrap();
+        // The same values in another file: no reason to copy it anew.
+        world.postgres.psql("shop", "VACUUM FULL packed").unwrap();
+        world.mainstem.start_again().unwrap();
+        settles(&world, rewrite).await;
+        assert_eq!(world.mainstem.metric("mainstem_pipeline_copies_total").unwrap(), Some(1.0), "{rewrite}");
+    }
+}
+
+/// An application that drops a key must not find its UPDATEs refused because of us (decision 1).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_key_stops_no_update_for_long() {
+    let world = World::new(PostgresOptions::default());
+    world.postgres.psql("shop", "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1), (2, 2)").unwrap();
+    let client = world.capture().await;
+    let application = world.source().await;
+    application.batch_execute("ALTER TABLE t DROP CONSTRAINT t_pkey").await.unwrap();
+    let mut refused = 0;
+    while application.batch_execute("UPDATE t SET v = 3 WHERE id = 1").await.is_err() {
+        refused += 1;
+        assert!(refused < 600, "UPDATE is still refused");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    // From here on it is captured by its inserts alone, as any table without an identity.
+    application.batch_execute("DELETE FROM t WHERE id = 2; INSERT INTO t VALUES (4, 4)").await.unwrap();
+    world.wait().await;
+    eventually(&client, "SELECT count(*) FROM shop.t WHERE id = 4", |n| n == Some("1")).await;
+    application.batch_execute("ALTER TABLE t ADD PRIMARY KEY (id)").await.unwrap();
+    settles(&world, "the key came back").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_cannot_go_on_fails_alone() {
     let world = World::new(PostgresOptions::default());

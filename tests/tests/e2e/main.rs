@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods)] // tests run on the real clock and the real disk
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are tests
 
+mod alter;
 mod bad_input;
 mod ddl;
 mod decode;
@@ -12,6 +13,7 @@ mod hostile;
 mod idle;
 mod kill;
 mod large_tx;
+mod many;
 mod psql;
 mod readers;
 mod restart_source;

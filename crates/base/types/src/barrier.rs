@@ -87,4 +87,22 @@ pub struct TableRecord {
     pub error_code: Option<Arc<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Arc<str>>,
+    /// What the source's catalog last said of where its rows lie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<TableBody>,
+}
+
+/// Where a table's rows lie in its source and how their columns came to be, as numbers that mean nothing but "another one".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableBody {
+    pub file: u64,
+    pub columns: u64,
+}
+
+impl TableBody {
+    /// Whether rows may have got other values since without a word in the source's log: one that is emptied or packed gets another file
+    /// only, one whose columns are added or dropped keeps its file.
+    pub fn rewritten(&self, now: &Self) -> bool {
+        self.file != now.file && self.columns != now.columns
+    }
 }

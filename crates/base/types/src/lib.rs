@@ -11,7 +11,7 @@ pub mod schema;
 pub mod sources;
 pub mod sql;
 
-pub use barrier::{Barrier, PartitionEnd, TableRecord, TableState};
+pub use barrier::{Barrier, PartitionEnd, TableBody, TableRecord, TableState};
 pub use batch::{ChangeBatch, Op, TableBatch, Tx};
 pub use error::{Code, Error, ErrorKind, Result};
 pub use ids::{ColumnId, Generation, Position, Principal, SourceName, TableId, TableName, UpstreamId};

@@ -12,7 +12,7 @@ pub use spec::{OptionKind, OptionSpec, Options, Spec};
 
 use async_trait::async_trait;
 use mainstem_env::Env;
-use mainstem_types::{ChangeBatch, Position, Result, SourceName, TableName, TableSchema, UpstreamId};
+use mainstem_types::{ChangeBatch, Position, Result, SourceName, TableBody, TableName, TableSchema, UpstreamId};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -73,6 +73,8 @@ pub struct FoundTable {
     pub parent: Option<TableName>,
     /// None = captured; else why it is not (view, foreign, unlogged, outside `tables`, ...).
     pub excluded: Option<String>,
+    /// Kept with the table and compared with what it was (`TableBody::rewritten`); None where the system has nothing of the kind.
+    pub body: Option<TableBody>,
 }
 
 /// One configured system to read from. All calls may be made side by side.
@@ -89,13 +91,20 @@ pub trait Source: Send + Sync {
     async fn prepare(&self, stored: Option<&Position>) -> Result<Prepared>;
 
     /// The relations there are now, captured and excluded. Also brings the captured set into line with them (a new table is added
-    /// to the publication, one whose identity was lost is moved). Called about every second, at WAIT, and at start.
-    async fn discover(&self) -> Result<Vec<FoundTable>>;
+    /// to the publication, one whose identity was lost is moved). Called about every second, at WAIT, and at start. The same `Arc` as
+    /// long as nothing changed, so that nobody compares thousands of tables each second.
+    async fn discover(&self) -> Result<Arc<Vec<FoundTable>>>;
+
+    /// Takes other options into the running source, its stream and its copies, from the next `discover` on. False when that needs the
+    /// source to be opened anew; nothing is changed then.
+    fn reconfigure(&self, options: &Options) -> Result<bool>;
 
     /// Streams changes after `from`.
     async fn stream(&self, from: &Position) -> Result<Box<dyn ChangeStream>>;
 
-    /// Starts copying one table: waits until a copy can be right (decision 9), takes the snapshot, reads in parallel.
+    /// Starts copying one table: waits until a copy can be right (decision 9), takes the snapshot, reads in parallel. Asked for many
+    /// tables side by side; the source decides how many it reads at once, and small ones may share a snapshot. Of copies that run at the
+    /// same time none may be left unread for long: others wait behind it.
     async fn copy(&self, table: UpstreamId) -> Result<Box<dyn TableCopy>>;
 
     /// The head of the source's log now: everything committed before the call is at or before it. Also asks for a keepalive.

@@ -79,6 +79,7 @@ proptest! {
             parent: full.then(|| TableName::new("a", &text)),
             error_code: (!full).then(|| "PG-001".into()),
             error: (!full).then(|| text.as_str().into()),
+            body: None,
         };
         let barrier = Barrier {
             source: shop(),

@@ -1,7 +1,7 @@
 //! The control of sources: what users declare is made durable, then made true by a runner per source.
 
 use crate::codes;
-use crate::desired::{Desired, SourceRecord, compact_topic, read_all, save, save_next_table_id};
+use crate::desired::{Desired, SourceRecord, TableIds, compact_topic, read_all, save};
 use crate::ingest::IngestStart;
 use crate::runner::{Command, Runner, RunnerParts};
 use crate::secret::{SecretKey, without_password};
@@ -14,37 +14,13 @@ use mainstem_envelope::{Decoder, Schemas, decode_table_record};
 use mainstem_log::EventLog;
 use mainstem_types::barrier::TABLE_TOPIC;
 use mainstem_types::sources::{CreateSource, DropMode, Notice, SourceControl, SourceStatus, SourceTableStatus};
-use mainstem_types::{Error, Result, SourceName, TableId, TableRecord, TableState};
+use mainstem_types::{Error, Result, SourceName, TableRecord, TableState};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-
-/// Table ids are reserved in blocks, so that making a table does not wait for a commit of its own.
-const ID_BLOCK: u64 = 64;
-
-/// Hands out table ids, never one twice in a data directory.
-pub struct TableIds {
-    env: Env,
-    log: Arc<dyn EventLog>,
-    /// (next to hand out, first not reserved)
-    range: tokio::sync::Mutex<(u64, u64)>,
-}
-
-impl TableIds {
-    pub async fn next(&self) -> Result<TableId> {
-        let mut range = self.range.lock().await;
-        if range.0 >= range.1 {
-            let reserved = range.0 + ID_BLOCK;
-            save_next_table_id(&*self.log, reserved, self.env.clock.now_us() / 1000).await?;
-            range.1 = reserved;
-        }
-        range.0 += 1;
-        Ok(TableId(range.0 - 1))
-    }
-}
 
 /// What the control is made of.
 pub struct SourcesParts {
@@ -94,11 +70,7 @@ impl Sources {
     /// Reads what was declared and starts it.
     pub async fn open(parts: SourcesParts) -> Result<Arc<Self>> {
         let desired = Desired::load(&*parts.log).await?;
-        let ids = TableIds {
-            env: parts.env.clone(),
-            log: parts.log.clone(),
-            range: tokio::sync::Mutex::new((desired.next_table_id, desired.next_table_id)),
-        };
+        let ids = TableIds::new(parts.env.clone(), parts.log.clone(), desired.next_table_id);
         let sources = Arc::new(Self {
             env: parts.env,
             log: parts.log,
@@ -150,7 +122,7 @@ impl Sources {
         let records = self.table_records(&name).await?;
         let runner = match record.paused {
             true => {
-                let tables = crate::tables::Tables::new(name.clone(), records);
+                let mut tables = crate::tables::Tables::new(name.clone(), records);
                 tables.publish(&shared, true);
                 None
             }
@@ -383,7 +355,19 @@ impl SourceControl for Sources {
         let changed = SourceRecord { options: options.clone(), ..record };
         let source = self.open_source(&changed, self.key.open(&changed.sealed_url)?)?;
         let notices = judge(&changed.name, source.check().await?)?;
-        self.restart(name, |r| r.options = options).await?;
+        self.save(&changed).await?;
+        if !self.look(name, |r| r.source.reconfigure(&options))?? {
+            self.restart(name, |r| r.options = options).await?;
+            return Ok(notices);
+        }
+        let commands = self.running.lock().get_mut(&changed.name).and_then(|running| {
+            running.record = changed;
+            running.runner.as_ref().map(|handle| handle.commands.clone())
+        });
+        if let Some(commands) = commands {
+            // A runner that is gone by now looks at the catalog first thing when it is back.
+            let _ = commands.send(Command::Look).await;
+        }
         Ok(notices)
     }
 

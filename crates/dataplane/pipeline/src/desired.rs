@@ -2,10 +2,12 @@
 
 use crate::codes;
 use mainstem_connector::Options;
+use mainstem_env::Env;
 use mainstem_log::{Cleanup, EventLog, PartitionAppend, RecordBatchBuilder, RecordRef, TopicConfig, TopicPartition, records};
-use mainstem_types::{Error, Result, SourceName};
+use mainstem_types::{Error, Result, SourceName, TableId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 pub const SOURCE_TOPIC: &str = "_mainstem.sources";
 /// Key of the record that says which table ids are taken; no source can have this name.
@@ -81,11 +83,39 @@ impl Desired {
     }
 }
 
+/// Table ids are reserved in blocks, so that making a table does not wait for a commit of its own.
+const ID_BLOCK: u64 = 64;
+
+/// Hands out table ids, never one twice in a data directory.
+pub struct TableIds {
+    env: Env,
+    log: Arc<dyn EventLog>,
+    /// (next to hand out, first not reserved)
+    range: tokio::sync::Mutex<(u64, u64)>,
+}
+
+impl TableIds {
+    pub fn new(env: Env, log: Arc<dyn EventLog>, next: u64) -> Self {
+        Self { env, log, range: tokio::sync::Mutex::new((next, next)) }
+    }
+
+    pub async fn next(&self) -> Result<TableId> {
+        let mut range = self.range.lock().await;
+        if range.0 >= range.1 {
+            let reserved = range.0 + ID_BLOCK;
+            save_next_table_id(&*self.log, reserved, self.env.clock.now_us() / 1000).await?;
+            range.1 = reserved;
+        }
+        range.0 += 1;
+        Ok(TableId(range.0 - 1))
+    }
+}
+
 pub async fn save(log: &dyn EventLog, record: &SourceRecord, now_ms: i64) -> Result<()> {
     append(log, record.name.as_str(), &serde_json::to_vec(record).map_err(unwritable)?, now_ms).await
 }
 
-pub async fn save_next_table_id(log: &dyn EventLog, next: u64, now_ms: i64) -> Result<()> {
+async fn save_next_table_id(log: &dyn EventLog, next: u64, now_ms: i64) -> Result<()> {
     append(log, IDS_KEY, &serde_json::to_vec(&next).map_err(unwritable)?, now_ms).await
 }
 

@@ -5,8 +5,8 @@ mod copies;
 mod stream;
 
 use crate::codes;
-use crate::control::TableIds;
-use crate::copying::CopyEvent;
+use crate::copying::{COPIED_BYTES_MAX, CopyEvent, Out};
+use crate::desired::TableIds;
 use crate::ingest::{Ingest, IngestStart, Piece};
 use crate::metrics;
 use crate::shared::{Shared, SourceState};
@@ -16,11 +16,11 @@ use mainstem_env::{Env, JoinOnDrop, Moment};
 use mainstem_envelope::Decoder;
 use mainstem_log::EventLog;
 use mainstem_types::{Error, ErrorKind, Position, Result, TableRecord, TableSchema, TableState, UpstreamId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use stream::Reader;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 /// How often the source's catalog is read (decision 17).
 const DISCOVER_INTERVAL: Duration = Duration::from_secs(1);
@@ -30,13 +30,15 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_LAST: Duration = Duration::from_secs(30);
 /// How often the state is shown to `mainstem.sources` and `mainstem.source_tables` while nothing special happens.
 const SHOW_INTERVAL: Duration = Duration::from_millis(200);
-/// Tables copied side by side.
-const COPIES_MAX: usize = 2;
+/// Tables whose copies are asked for side by side. How many of them are read at once is the source's choice.
+const COPIES_MAX: usize = 64;
 
 /// What others ask of a running source.
 pub enum Command {
     /// Answers with the barrier by which everything up to `target` is in, in tables that are whole.
     Wait { target: Position, answer: oneshot::Sender<u64> },
+    /// Looks at the source's catalog now: what is to be captured may have changed.
+    Look,
     /// Copies tables anew; None = all. Answers with how many.
     Resync { table: Option<String>, answer: oneshot::Sender<usize> },
 }
@@ -68,7 +70,7 @@ pub struct Runner {
     commands: mpsc::Receiver<Command>,
     stop: watch::Receiver<bool>,
     copy_events: mpsc::Receiver<CopyEvent>,
-    copy_sender: mpsc::Sender<CopyEvent>,
+    copy_out: Out,
     copies: BTreeMap<UpstreamId, JoinOnDrop<()>>,
     /// What running copies have seen, and up to where.
     copy_facts: BTreeMap<UpstreamId, (Seen, Position)>,
@@ -77,19 +79,21 @@ pub struct Runner {
     passed: Option<Position>,
     discovery: Option<JoinOnDrop<Result<Discovered>>>,
     discover_now: bool,
+    /// What the last discovery showed, while the tables are as they were made after it.
+    looked: Option<Arc<Vec<FoundTable>>>,
     shown: Moment,
     backoff: Duration,
 }
 
 struct Discovered {
-    tables: Vec<FoundTable>,
+    tables: Arc<Vec<FoundTable>>,
     /// Asked for after the catalog was read: a stream that has passed it has passed all that the catalog showed.
     head: Position,
 }
 
 impl Runner {
     pub async fn new(parts: RunnerParts) -> Result<Self> {
-        let (copy_sender, copy_events) = mpsc::channel(2);
+        let (events, copy_events) = mpsc::channel(COPIES_MAX);
         let tables = Tables::new(parts.ingest.source.clone(), parts.records);
         let shown = parts.env.clock.moment();
         Ok(Self {
@@ -105,12 +109,13 @@ impl Runner {
             commands: parts.commands,
             stop: parts.stop,
             copy_events,
-            copy_sender,
+            copy_out: Out { events, room: Arc::new(Semaphore::new(COPIED_BYTES_MAX)) },
             copies: BTreeMap::new(),
             copy_facts: BTreeMap::new(),
             waiters: Vec::new(),
             discovery: None,
             discover_now: true,
+            looked: None,
             shown,
             backoff: BACKOFF_FIRST,
         })
@@ -147,7 +152,7 @@ impl Runner {
         };
         if let Some(reason) = &prepared.lost {
             tracing::warn!(source = %self.tables.source, %reason, "the place in the source's log is lost; all tables are copied anew");
-            let all: Vec<_> = self.tables.entries.keys().copied().collect();
+            let all: Vec<_> = self.tables.iter().map(|(id, _)| id).collect();
             for upstream in all {
                 self.rebuild(upstream, "the place in the source's log was lost").await?;
             }
@@ -163,6 +168,7 @@ impl Runner {
             stream = self.source.stream(&start) => Reader::start(stream?),
         };
         self.discover_now = true;
+        self.looked = None;
         let mut last_discovery = self.env.clock.moment();
         loop {
             if self.discovery.is_none() && (self.discover_now || self.env.clock.moment() - last_discovery >= DISCOVER_INTERVAL) {
@@ -175,7 +181,7 @@ impl Runner {
             tokio::select! {
                 () = told(&mut stop) => return Ok(()),
                 item = reader.next() => self.take_item(item?, &reader).await?,
-                Some(event) = self.copy_events.recv(), if quiet => self.take_copy_event(event).await?,
+                Some(event) = self.copy_events.recv(), if quiet => self.take_copy_events(event).await?,
                 Some(command) = self.commands.recv() => self.take_command(command).await?,
                 found = join(&mut self.discovery), if quiet && self.discovery.is_some() => {
                     self.discovery = None;
@@ -216,14 +222,13 @@ impl Runner {
         }
         self.shown = moment;
         self.tables.publish(&self.shared, false);
-        let copying = self.tables.entries.values().any(|e| !matches!(e.phase, Phase::Live | Phase::Failed));
+        let copying = self.tables.unsettled().any(|(_, e)| !matches!(e.phase, Phase::Live | Phase::Failed));
         self.shared.set_state(if copying { SourceState::Snapshotting } else { SourceState::Streaming });
     }
 
     fn answer_waiters(&mut self) {
         let Some(position) = self.ingest.position().cloned() else { return };
-        let whole = |e: &Entry| matches!(e.phase, Phase::Live | Phase::Failed) && e.ahead.is_none();
-        if !self.tables.entries.values().all(whole) || self.discover_now || self.discovery.is_some() {
+        if self.waiters.is_empty() || self.tables.unsettled().next().is_some() || self.discover_now || self.discovery.is_some() {
             return;
         }
         let seq = self.ingest.seq();
@@ -243,9 +248,10 @@ impl Runner {
                 self.waiters.push((target, answer));
                 self.discover_now = true;
             }
+            Command::Look => self.discover_now = true,
             Command::Resync { table, answer } => {
                 let wanted = |e: &Entry| table.as_ref().is_none_or(|name| e.record.schema.name.to_string() == *name);
-                let chosen: Vec<_> = self.tables.entries.iter().filter(|(_, e)| wanted(e)).map(|(id, _)| *id).collect();
+                let chosen: Vec<_> = self.tables.iter().filter(|(_, e)| wanted(e)).map(|(id, _)| id).collect();
                 for upstream in &chosen {
                     self.rebuild(*upstream, "asked for by RESYNC").await?;
                 }
@@ -269,52 +275,78 @@ impl Runner {
     async fn take_discovered(&mut self, found: Discovered) -> Result<()> {
         self.backoff = BACKOFF_FIRST;
         self.shared.with(|facts| facts.head = Some(found.head.clone()));
+        if self.looked.as_ref().is_some_and(|looked| Arc::ptr_eq(looked, &found.tables)) {
+            return Ok(());
+        }
         let mut excluded = BTreeMap::new();
         let mut captured = BTreeMap::new();
-        for table in found.tables {
+        for table in found.tables.iter() {
             let upstream = table.schema.upstream;
             match table.excluded.clone() {
                 Some(reason) => drop(excluded.insert(upstream, (table.schema.name.clone(), reason))),
                 None => drop(captured.insert(upstream, table)),
             }
         }
-        self.tables.excluded = excluded;
+        self.tables.set_excluded(excluded);
         let renamed = |e: &Entry| captured.get(&e.record.schema.upstream).is_none_or(|f| f.schema.name != e.record.schema.name);
-        let gone: Vec<_> = self.tables.entries.values().filter(|e| renamed(e)).map(|e| e.record.schema.upstream).collect();
+        let gone: Vec<_> = self.tables.iter().filter(|(_, e)| renamed(e)).map(|(id, _)| id).collect();
         for upstream in gone {
             self.forget_table(upstream).await?;
         }
-        let mut touched = Vec::new();
+        let mut taken = None;
         for (upstream, table) in captured {
-            match self.tables.entries.get_mut(&upstream) {
-                None => self.add_table(&table).await?,
-                Some(entry) => {
-                    entry.rows_estimated = table.rows_estimated;
-                    let parent = table.parent.as_ref().map(|p| query_name(&self.tables.source, p));
-                    if entry.record.parent != parent {
-                        entry.change_record(|r| r.parent = parent);
-                        touched.push(upstream);
-                    }
-                    entry.ahead = match entry.change_to(&table.schema) {
-                        Change::None => None,
-                        _ => Some((table.schema, found.head.clone())),
-                    };
-                }
+            if self.tables.get(upstream).is_some() {
+                self.compare(table, &found.head).await?;
+            } else {
+                self.add_table(table, taken.get_or_insert_with(|| topics(&*self.log, &self.tables))).await?;
             }
         }
-        touched.into_iter().for_each(|upstream| self.tables.touch(upstream));
+        self.looked = Some(found.tables);
         Ok(())
     }
 
-    async fn add_table(&mut self, found: &FoundTable) -> Result<()> {
-        let id = self.ids.next().await?;
-        let log = self.log.clone();
-        self.tables.add(id, found, |topic| log.partitions().iter().any(|p| *p.at.topic == *topic));
+    /// What the catalog shows of a table that is known.
+    async fn compare(&mut self, table: &FoundTable, head: &Position) -> Result<()> {
+        let upstream = table.schema.upstream;
+        let parent = table.parent.as_ref().map(|p| query_name(&self.tables.source, p));
+        let Some(entry) = self.tables.entry(upstream) else { return Ok(()) };
+        entry.rows_estimated = table.rows_estimated;
+        entry.ahead = match entry.change_to(&table.schema) {
+            Change::None => None,
+            _ => Some((table.schema.clone(), head.clone())),
+        };
+        let before = entry.record.body;
+        if entry.record.parent != parent || before != table.body {
+            entry.change_record(|r| (r.parent, r.body) = (parent, table.body));
+            self.tables.touch(upstream);
+        }
+        let rewritten = before.zip(table.body).is_some_and(|(before, now)| before.rewritten(&now));
+        if rewritten {
+            // What it now is goes into the record at the same barrier as the rebuild: seen once, it is not forgotten.
+            self.rebuild(upstream, "the source wrote its rows anew").await?;
+        }
         Ok(())
+    }
+
+    /// `taken`: the names of all topics.
+    async fn add_table(&mut self, found: &FoundTable, taken: &mut HashSet<Arc<str>>) -> Result<()> {
+        let id = self.ids.next().await?;
+        self.tables.add(id, found, taken);
+        self.looked = None;
+        Ok(())
+    }
+
+    /// A table that the stream names before the catalog poll has shown it.
+    async fn add_streamed(&mut self, schema: Arc<TableSchema>) -> Result<()> {
+        let found = FoundTable { schema, rows_estimated: None, parent: None, excluded: None, body: None };
+        let mut taken = topics(&*self.log, &self.tables);
+        self.discover_now = true;
+        self.add_table(&found, &mut taken).await
     }
 
     async fn forget_table(&mut self, upstream: UpstreamId) -> Result<()> {
         self.copies.remove(&upstream);
+        self.looked = None;
         if let Some(entry) = self.tables.remove(upstream) {
             tracing::info!(table = %entry.record.schema.name, "table is no longer captured");
             self.ingest.drop_topic(&entry.staging_topic()).await?;
@@ -326,9 +358,9 @@ impl Runner {
     async fn apply_ahead(&mut self) -> Result<()> {
         let Some(passed) = &self.passed else { return Ok(()) };
         let due = |e: &Entry| matches!(&e.ahead, Some((_, head)) if self.source.covers(passed, head));
-        let due: Vec<_> = self.tables.entries.iter().filter(|(_, e)| due(e)).map(|(id, _)| *id).collect();
+        let due: Vec<_> = self.tables.unsettled().filter(|(_, e)| due(e)).map(|(id, _)| id).collect();
         for upstream in due {
-            let ahead = self.tables.entries.get_mut(&upstream).and_then(|e| e.ahead.take());
+            let ahead = self.tables.entry(upstream).and_then(|e| e.ahead.take());
             if let Some((schema, _)) = ahead {
                 self.take_schema(schema).await?;
             }
@@ -338,13 +370,12 @@ impl Runner {
 
     async fn take_schema(&mut self, schema: Arc<TableSchema>) -> Result<()> {
         let upstream = schema.upstream;
-        let Some(entry) = self.tables.entries.get_mut(&upstream) else { return Ok(()) };
+        self.looked = None;
+        let Some(entry) = self.tables.entry(upstream) else { return Ok(()) };
         if entry.record.schema.name != schema.name {
             // Another name is another table here; the catalog poll finds the rest (its parent, whether it is still wanted).
             self.forget_table(upstream).await?;
-            self.add_table(&FoundTable { schema, rows_estimated: None, parent: None, excluded: None }).await?;
-            self.discover_now = true;
-            return Ok(());
+            return self.add_streamed(schema).await;
         }
         match (entry.change_to(&schema), &entry.phase) {
             (Change::None, _) => {}
@@ -361,7 +392,7 @@ impl Runner {
     }
 
     async fn take_stale(&mut self, upstream: UpstreamId, reason: &str) -> Result<()> {
-        if self.tables.entries.contains_key(&upstream) {
+        if self.tables.get(upstream).is_some() {
             self.rebuild(upstream, reason).await?;
         }
         Ok(())
@@ -369,7 +400,7 @@ impl Runner {
 
     fn take_failed(&mut self, upstream: UpstreamId, error: &Error) {
         self.copies.remove(&upstream);
-        let Some(entry) = self.tables.entries.get_mut(&upstream) else { return };
+        let Some(entry) = self.tables.entry(upstream) else { return };
         tracing::warn!(table = %entry.record.schema.name, error = %error.chain(), "table failed; the others go on");
         entry.phase = Phase::Failed;
         entry.change_record(|r| {
@@ -379,6 +410,11 @@ impl Runner {
         });
         self.tables.touch(upstream);
     }
+}
+
+/// The names of all topics, those of tables that have none yet included.
+fn topics(log: &dyn EventLog, tables: &Tables) -> HashSet<Arc<str>> {
+    log.partitions().into_iter().map(|p| p.at.topic).chain(tables.topics().cloned()).collect()
 }
 
 /// Returns when the runner is told to stop, or nobody is left to tell it.

@@ -6,7 +6,7 @@ use mainstem_types::sources::SourceTableStatus;
 use mainstem_types::{
     Column, ColumnId, Generation, Position, SourceName, TableId, TableName, TableRecord, TableSchema, TableState, UpstreamId,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// Where a table is on its way to being live.
@@ -130,6 +130,11 @@ impl Entry {
         Change::InPlace
     }
 
+    /// Nothing is on its way for it.
+    fn is_settled(&self) -> bool {
+        matches!(self.phase, Phase::Live | Phase::Failed) && self.ahead.is_none()
+    }
+
     fn status(&self, source: &SourceName) -> SourceTableStatus {
         let name = &self.record.schema.name;
         SourceTableStatus {
@@ -160,60 +165,118 @@ fn same_column(a: &Column, b: &Column) -> bool {
     a.id == b.id && a.name == b.name && a.kind == b.kind && a.source_type == b.source_type && a.type_modifier == b.type_modifier
 }
 
-/// The captured tables of one source, and what became of the others.
+/// The captured tables of one source, and what became of the others. What happens all the time costs nothing per table that has no part
+/// in it: there may be thousands.
 pub struct Tables {
     pub source: SourceName,
-    pub entries: BTreeMap<UpstreamId, Entry>,
+    entries: BTreeMap<UpstreamId, Entry>,
     /// Relations seen but not captured, with the reason.
-    pub excluded: BTreeMap<UpstreamId, (TableName, String)>,
-    changed: BTreeSet<TableId>,
+    excluded: BTreeMap<UpstreamId, (TableName, String)>,
+    /// Records to go out with the next barrier.
+    changed: BTreeSet<UpstreamId>,
     gone: Vec<Arc<TableRecord>>,
+    /// All that are not settled, and some that are again.
+    unsettled: BTreeSet<UpstreamId>,
+    /// Not yet shown as they are.
+    unshown: BTreeSet<UpstreamId>,
 }
 
 impl Tables {
     pub fn new(source: SourceName, records: Vec<TableRecord>) -> Self {
-        let entries = records.into_iter().map(|r| (r.schema.upstream, Entry::new(r, None))).collect();
-        Self { source, entries, excluded: BTreeMap::new(), changed: BTreeSet::new(), gone: Vec::new() }
+        let entries: BTreeMap<_, _> = records.into_iter().map(|r| (r.schema.upstream, Entry::new(r, None))).collect();
+        let all: BTreeSet<_> = entries.keys().copied().collect();
+        Self {
+            source,
+            entries,
+            excluded: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            gone: Vec::new(),
+            unsettled: all.clone(),
+            unshown: all,
+        }
     }
 
-    /// Adds a table that was not there; its first copy will make generation 1. `topic_taken`: whether the log has a topic of this name,
-    /// which then belongs to another table (or to one that was dropped) and is not mixed with this one.
-    pub fn add(&mut self, table: TableId, found: &FoundTable, topic_taken: impl Fn(&str) -> bool) {
+    pub fn iter(&self) -> impl Iterator<Item = (UpstreamId, &Entry)> {
+        self.entries.iter().map(|(id, entry)| (*id, entry))
+    }
+
+    pub fn get(&self, upstream: UpstreamId) -> Option<&Entry> {
+        self.entries.get(&upstream)
+    }
+
+    /// To be changed: shown anew, and looked at when something is due.
+    pub fn entry(&mut self, upstream: UpstreamId) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(&upstream)?;
+        self.unsettled.insert(upstream);
+        self.unshown.insert(upstream);
+        Some(entry)
+    }
+
+    /// The tables for which something is on its way.
+    pub fn unsettled(&mut self) -> impl Iterator<Item = (UpstreamId, &Entry)> {
+        self.unsettled.retain(|id| self.entries.get(id).is_some_and(|e| !e.is_settled()));
+        self.unsettled.iter().filter_map(|id| Some((*id, self.entries.get(id)?)))
+    }
+
+    /// Names of topics that belong to tables here.
+    pub fn topics(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.entries.values().map(|e| &e.record.topic)
+    }
+
+    /// Adds a table that was not there; its first copy will make generation 1. `taken`: the names of all topics there are: one of this
+    /// table's name belongs to another table (or to one that was dropped) and is not mixed with this one.
+    pub fn add(&mut self, table: TableId, found: &FoundTable, taken: &mut HashSet<Arc<str>>) {
         let schema = found.schema.clone();
+        let upstream = schema.upstream;
         let mut topic = topic_name(&self.source, &schema.name);
-        if topic_taken(&topic) || self.entries.values().any(|e| *e.record.topic == *topic) {
+        if taken.contains(topic.as_str()) {
             topic = format!("{topic}_{table}");
         }
+        let topic: Arc<str> = topic.into();
+        taken.insert(topic.clone());
         let record = TableRecord {
             table,
             source: self.source.clone(),
             name: query_name(&self.source, &schema.name),
-            topic: topic.into(),
+            topic,
             state: TableState::Waiting,
             generation: Generation(0),
             live: None,
             parent: found.parent.as_ref().map(|p| query_name(&self.source, p)),
-            schema: schema.clone(),
+            schema,
             error_code: None,
             error: None,
+            body: found.body,
         };
-        self.entries.insert(schema.upstream, Entry::new(record, found.rows_estimated));
-        self.changed.insert(table);
+        self.entries.insert(upstream, Entry::new(record, found.rows_estimated));
+        self.unsettled.insert(upstream);
+        self.touch(upstream);
     }
 
     /// Forgets a table; its last record goes out with the next barrier.
     pub fn remove(&mut self, upstream: UpstreamId) -> Option<Entry> {
         let mut entry = self.entries.remove(&upstream)?;
         entry.change_record(|r| r.state = TableState::Dropped);
-        self.changed.remove(&entry.record.table);
+        self.changed.remove(&upstream);
+        self.unshown.insert(upstream);
         self.gone.push(entry.record.clone());
         Some(entry)
     }
 
+    pub fn is_excluded(&self, upstream: UpstreamId) -> bool {
+        self.excluded.contains_key(&upstream)
+    }
+
+    pub fn set_excluded(&mut self, excluded: BTreeMap<UpstreamId, (TableName, String)>) {
+        let before = std::mem::replace(&mut self.excluded, excluded);
+        self.unshown.extend(before.into_keys().chain(self.excluded.keys().copied()));
+    }
+
     /// Notes that the record goes out with the next barrier.
     pub fn touch(&mut self, upstream: UpstreamId) {
-        if let Some(entry) = self.entries.get(&upstream) {
-            self.changed.insert(entry.record.table);
+        if self.entries.contains_key(&upstream) {
+            self.changed.insert(upstream);
+            self.unshown.insert(upstream);
         }
     }
 
@@ -225,22 +288,31 @@ impl Tables {
     pub fn take_changed(&mut self) -> Vec<Arc<TableRecord>> {
         let mut records = std::mem::take(&mut self.gone);
         let changed = std::mem::take(&mut self.changed);
-        records.extend(self.entries.values().filter(|e| changed.contains(&e.record.table)).map(|e| e.record.clone()));
+        records.extend(changed.iter().filter_map(|id| self.entries.get(id)).map(|e| e.record.clone()));
         records
     }
 
-    pub fn publish(&self, shared: &Shared, paused: bool) {
-        let mut statuses: BTreeMap<UpstreamId, SourceTableStatus> =
-            self.entries.iter().map(|(id, entry)| (*id, entry.status(&self.source))).collect();
-        if paused {
-            for status in statuses.values_mut().filter(|s| s.state != TableState::Failed) {
-                status.state = TableState::Paused;
+    pub fn publish(&mut self, shared: &Shared, paused: bool) {
+        let status = |upstream: &UpstreamId| match (self.entries.get(upstream), self.excluded.get(upstream)) {
+            (Some(entry), _) => {
+                let mut status = entry.status(&self.source);
+                if paused && status.state != TableState::Failed {
+                    status.state = TableState::Paused;
+                }
+                Some(status)
             }
-        }
-        for (id, (name, reason)) in &self.excluded {
-            statuses.insert(*id, excluded_status(&self.source, name, reason));
-        }
-        shared.with(|facts| facts.tables = statuses);
+            (None, Some((name, reason))) => Some(excluded_status(&self.source, name, reason)),
+            (None, None) => None,
+        };
+        let statuses: Vec<_> = std::mem::take(&mut self.unshown).into_iter().map(|id| (id, status(&id))).collect();
+        shared.with(|facts| {
+            for (upstream, status) in statuses {
+                match status {
+                    Some(status) => drop(facts.tables.insert(upstream, status)),
+                    None => drop(facts.tables.remove(&upstream)),
+                }
+            }
+        });
     }
 }
 
@@ -300,8 +372,9 @@ mod tests {
 
     fn entry(columns: Vec<Column>) -> Entry {
         let mut tables = Tables::new(SourceName::new("shop").unwrap(), vec![]);
-        let found = FoundTable { schema: Arc::new(schema(columns)), rows_estimated: None, parent: None, excluded: None };
-        tables.add(TableId(1), &found, |_| false);
+        let schema = Arc::new(schema(columns));
+        let found = FoundTable { schema, rows_estimated: None, parent: None, excluded: None, body: None };
+        tables.add(TableId(1), &found, &mut HashSet::new());
         tables.entries.remove(&UpstreamId(7)).unwrap()
     }
 
@@ -322,6 +395,34 @@ mod tests {
         check(vec![id(), column(3, "name", ColumnType::Text)], Change::Rebuild("a column's name was used before"));
         let filled = Column { missing_value: Some("0".into()), ..column(3, "x", ColumnType::Int32) };
         check(vec![id(), name(), filled], Change::Rebuild("a column was added with a default value"));
+    }
+
+    #[test]
+    fn what_is_shown_follows_the_tables() {
+        let shared = Shared::new(crate::shared::SourceState::Streaming);
+        let mut tables = Tables::new(SourceName::new("shop").unwrap(), vec![]);
+        let check = |tables: &mut Tables, expected: &[(u64, TableState)], unsettled: usize| {
+            tables.publish(&shared, false);
+            let shown: Vec<_> = shared.with(|f| f.tables.iter().map(|(id, status)| (id.0, status.state)).collect());
+            assert_eq!(shown, expected);
+            assert_eq!(tables.unsettled().count(), unsettled);
+        };
+        let left_out = |id: u64| BTreeMap::from([(UpstreamId(id), (TableName::new("public", "v"), "a view".to_string()))]);
+        let schema = Arc::new(schema(vec![column(1, "id", ColumnType::Int32)]));
+        let found = FoundTable { schema, rows_estimated: None, parent: None, excluded: None, body: None };
+        tables.add(TableId(1), &found, &mut HashSet::new());
+        tables.set_excluded(left_out(8));
+        check(&mut tables, &[(7, TableState::Waiting), (8, TableState::Excluded)], 1);
+        let entry = tables.entry(UpstreamId(7)).unwrap();
+        entry.phase = Phase::Live;
+        entry.change_record(|r| r.state = TableState::Streaming);
+        check(&mut tables, &[(7, TableState::Streaming), (8, TableState::Excluded)], 0);
+        assert_eq!(tables.take_changed().len(), 1);
+        tables.remove(UpstreamId(7));
+        tables.set_excluded(left_out(9));
+        check(&mut tables, &[(9, TableState::Excluded)], 0);
+        let gone = tables.take_changed();
+        assert_eq!((gone.len(), gone[0].state), (1, TableState::Dropped));
     }
 
     #[test]

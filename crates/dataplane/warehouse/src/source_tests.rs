@@ -25,6 +25,7 @@ fn view(name: &str, parent: Option<&str>) -> Arc<TableView> {
         parent: parent.map(|parent| TableName::new("shop", parent)),
         error_code: None,
         error: None,
+        body: None,
     };
     Arc::new(TableView {
         record: Arc::new(record),

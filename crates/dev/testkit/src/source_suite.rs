@@ -530,6 +530,33 @@ pub async fn a_slow_reader_keeps_its_session(system: &dyn System) {
     source.remove().await.expect("remove");
 }
 
+/// Copies asked for at the same time, of the same table too, are each whole, in whatever order they are read.
+pub async fn copies_side_by_side_are_whole(system: &dyn System) {
+    let source = system.open();
+    prepare(&*source).await;
+    commit(system, &[Change::Fill { table: ROWS, from: 1, count: 30_000, bytes: 300 }]).await;
+    commit(system, &[Change::Fill { table: LOG, from: 1, count: 100, bytes: 10 }]).await;
+    let samples = system.insert_samples().await;
+    let mut asked = Vec::new();
+    for (table, rows) in [(LOG, 100), (ROWS, 30_000), (SAMPLES, samples), (LOG, 100), (ROWS, 30_000)] {
+        asked.push((found(&*source, table).await, rows));
+    }
+    let read = async |table: UpstreamId| {
+        let mut copy = source.copy(table).await.expect("a copy");
+        let mut rows = 0;
+        while let Some(batch) = copy.next().await.expect("rows") {
+            assert_eq!(batch.schema.upstream, table);
+            rows += batch.len();
+        }
+        (table, rows)
+    };
+    let reads = futures::future::join_all(asked.iter().map(|(table, _)| read(*table)));
+    let copied = tokio::time::timeout(PATIENCE, reads).await.expect("all copies end");
+    assert_eq!(copied, asked);
+    drop(source);
+    system.open().remove().await.expect("remove");
+}
+
 /// Dropped in the middle of anything, stream and copy end, and others begin.
 pub async fn dropping_ends_everything(system: &dyn System) {
     let source = system.open();
@@ -596,7 +623,8 @@ pub async fn a_large_transaction_comes_in_pieces(system: &dyn System) {
 macro_rules! source_suite {
     ($system:expr) => {
         $crate::source_suite!(@each $system; resumes_at_any_item next_is_cancel_safe never_acknowledges_by_itself
-            a_lone_commit_needs_no_company copy_and_stream_agree copies_beside_a_load_are_exact a_slow_reader_keeps_its_session
+            a_lone_commit_needs_no_company copy_and_stream_agree copies_beside_a_load_are_exact
+            copies_side_by_side_are_whole a_slow_reader_keeps_its_session
             dropping_ends_everything a_large_transaction_comes_in_pieces);
     };
     (@each $system:expr; $($check:ident)*) => {

@@ -2,8 +2,9 @@
 //! so that columns, indexes and tables agree.
 
 use crate::metrics;
-use crate::wire::{Row, Session, protocol, quote_text};
-use mainstem_types::{Column, ColumnId, ColumnType, Identity, Result, TableName, TableSchema, UpstreamId};
+use crate::wire::{Row, Session, protocol, quote_name, quote_text};
+use mainstem_types::{Column, ColumnId, ColumnType, Identity, Result, TableBody, TableName, TableSchema, UpstreamId};
+use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -101,20 +102,33 @@ pub async fn fingerprint(session: &mut Session, publications: &[String]) -> Resu
     Ok(Cells(&row).text(0)?.to_string())
 }
 
-/// All relations outside system schemas, by oid; or one of them.
-pub async fn read(session: &mut Session, only: Option<u32>) -> Result<BTreeMap<u32, Relation>> {
-    let and = |column: &str| only.map_or(String::new(), |oid| format!(" AND {column} = {oid}"));
-    let sql = format!(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {DOMAINS}; {RELATIONS}{}; {COLUMNS}{} ORDER BY a.attrelid, a.attnum; \
-         {INDEXES}{} ORDER BY i.indrelid, i.indexrelid; COMMIT",
-        and("c.oid"),
-        and("a.attrelid"),
-        and("i.indrelid")
-    );
+/// All relations outside system schemas, by oid; or those of `only`.
+pub async fn read(session: &mut Session, only: Option<&[u32]>) -> Result<BTreeMap<u32, Relation>> {
+    let sql = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {}; COMMIT", statements(only));
     let rows = session.query(&sql).await?;
     if only.is_none() {
         metrics::CATALOG_READS.add(1);
     }
+    relations(rows)
+}
+
+/// The same in the session's open transaction, as its snapshot shows them.
+pub async fn read_within(session: &mut Session, only: &[u32]) -> Result<BTreeMap<u32, Relation>> {
+    relations(session.query(&statements(Some(only))).await?)
+}
+
+fn statements(only: Option<&[u32]>) -> String {
+    let list = only.map(|oids| oids.iter().map(u32::to_string).collect::<Vec<_>>().join(", "));
+    let and = |column: &str| list.as_ref().map_or(String::new(), |list| format!(" AND {column} IN ({list})"));
+    format!(
+        "{DOMAINS}; {RELATIONS}{}; {COLUMNS}{} ORDER BY a.attrelid, a.attnum; {INDEXES}{} ORDER BY i.indrelid, i.indexrelid",
+        and("c.oid"),
+        and("a.attrelid"),
+        and("i.indrelid")
+    )
+}
+
+fn relations(rows: Vec<Row>) -> Result<BTreeMap<u32, Relation>> {
     let mut domains = HashMap::new();
     let mut relations = BTreeMap::new();
     for row in rows {
@@ -303,6 +317,20 @@ impl Relation {
         Ok(())
     }
 
+    /// Its file, and which transactions made its columns what they are.
+    pub fn body(&self) -> TableBody {
+        let columns: Vec<u8> =
+            self.columns.iter().flat_map(|c| [c.column.id.0.to_be_bytes(), c.changed_by.to_be_bytes()].concat()).collect();
+        let digest = Sha256::digest(&columns);
+        let columns = digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        TableBody { file: u64::from(self.filenode), columns }
+    }
+
+    /// Its name as SQL has it.
+    pub fn quoted(&self) -> String {
+        quoted(&self.name)
+    }
+
     /// Whether all columns are ones that the log carries.
     fn usable(&self, index: &&Index) -> bool {
         index.columns.iter().all(|id| self.columns.iter().any(|c| c.column.id == *id))
@@ -361,6 +389,11 @@ impl Relation {
             _ => None,
         }
     }
+}
+
+/// A table's name as SQL has it.
+pub fn quoted(name: &TableName) -> String {
+    format!("{}.{}", quote_name(&name.schema), quote_name(&name.name))
 }
 
 /// The oid at the top of a partition or inheritance tree; None for a table that stands alone.

@@ -1,40 +1,41 @@
-//! The copy of one table beside the stream (decisions 9-13): wait until it can be right, one exported snapshot, ranges of ctid read
-//! by a few sessions side by side, all in the text that the stream has too.
+//! What copies of tables are made of (decisions 9-13): the wait until one can be right, the snapshot, the COPY statements, and their rows
+//! as batches. `copiers` says which copies run when.
 
 use crate::catalog::{Cells, Relation};
 use crate::codes;
 use crate::metrics;
 use crate::position::parse_lsn;
 use crate::rows::{Event, TableRows};
-use crate::settings::Settings;
 use crate::source::Inner;
-use crate::wire::{Session, protocol, quote_name, quote_text};
+use crate::wire::{Session, protocol, quote_name};
 use async_trait::async_trait;
 use mainstem_connector::{ITEM_BYTES_MAX, Seen, TableCopy};
-use mainstem_env::{JoinOnDrop, spawn};
-use mainstem_types::{ChangeBatch, Error, ErrorKind, Position, Result, TableSchema, Tx, UpstreamId};
-use parking_lot::Mutex;
-use std::collections::{BTreeSet, VecDeque};
+use mainstem_types::{ChangeBatch, Error, Position, Result, TableName, TableSchema, Tx};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Rows of one batch.
 const BATCH_ROWS_MAX: usize = 64 << 10;
-/// Batches that wait to be taken, over all sessions of a copy.
-const BATCHES_WAITING: usize = 2;
-/// Attempts to get a lock that somebody else waits for or holds.
-const LOCK_ATTEMPTS: u32 = 120;
+/// Bytes of decoded rows that wait to be taken, over all tables and sessions of a worker.
+pub const WAITING_BYTES_MAX: usize = 2 * ITEM_BYTES_MAX;
+/// Batches of one table that wait to be taken; their bytes are bounded by `WAITING_BYTES_MAX`.
+const BATCHES_WAITING: usize = 16;
 
-struct Copy {
+/// A batch on its way, with its share of `WAITING_BYTES_MAX`.
+type Waiting = Result<(ChangeBatch, OwnedSemaphorePermit)>;
+
+pub struct Copy {
     schema: Arc<TableSchema>,
     seen: Seen,
     upto: Position,
-    batches: mpsc::Receiver<Result<ChangeBatch>>,
+    batches: mpsc::Receiver<Waiting>,
     /// Pieces not yet read to their end: a reader that dies must not look like the end of the table.
     left: Arc<AtomicUsize>,
-    _readers: Vec<JoinOnDrop<()>>,
+    /// Of the batch handed out last: whoever asks for the next one is done with it.
+    _taken: Option<OwnedSemaphorePermit>,
 }
 
 #[async_trait]
@@ -49,43 +50,22 @@ impl TableCopy for Copy {
         self.upto.clone()
     }
     async fn next(&mut self) -> Result<Option<ChangeBatch>> {
+        self._taken = None;
         match self.batches.recv().await {
-            Some(batch) => batch.map(Some),
+            Some(waiting) => {
+                let (batch, room) = waiting?;
+                self._taken = Some(room);
+                Ok(Some(batch))
+            }
             None if self.left.load(Ordering::Acquire) == 0 => Ok(None),
             None => Err(Error::retry(codes::COPY_VOID, format!("the copy of {} broke off", self.schema.name))),
         }
     }
 }
 
-pub async fn start(inner: &Arc<Inner>, table: UpstreamId) -> Result<Box<dyn TableCopy>> {
-    let oid = u32::try_from(table.0).map_err(|_| gone(table))?;
-    // From here on the stream's rows of this table count again: those it left out committed before the snapshot below.
-    inner.registry.start(oid);
-    wait_for_older_transactions(inner).await?;
-    let mut attempts = 0;
-    loop {
-        match attempt(inner, oid).await {
-            Err(error)
-                if attempts < LOCK_ATTEMPTS
-                    && error.kind() == ErrorKind::Retry
-                    && matches!(error.code().id, "PG-015" | "PG-006") =>
-            {
-                attempts += 1;
-                tracing::info!(error = error.chain(), attempts, "a copy waits");
-                inner.env.clock.sleep(Duration::from_millis(500)).await;
-            }
-            other => return other,
-        }
-    }
-}
-
-fn gone(table: UpstreamId) -> Error {
-    Error::fix(codes::NO_TABLE, format!("table with oid {table} is gone from the source"))
-}
-
 /// Returns once every transaction of this database that had an id at the call has ended: changes that it made before the table was
 /// published are not in the stream, so the snapshot must see them.
-async fn wait_for_older_transactions(inner: &Inner) -> Result<()> {
+pub async fn wait_for_older_transactions(inner: &Inner) -> Result<()> {
     let here = "SELECT x FROM pg_snapshot_xip(pg_current_snapshot()) x WHERE NOT EXISTS (SELECT 1 FROM pg_locks l \
         JOIN pg_stat_activity a ON a.pid = l.pid JOIN pg_database d ON d.oid = a.datid \
         WHERE l.locktype = 'transactionid' AND l.granted AND l.transactionid::text = (x::text::numeric % 4294967296)::text \
@@ -134,66 +114,23 @@ pub async fn tell_blockers(inner: &Inner, waiting: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The snapshot that all sessions of a copy share.
-struct Snapshot {
+/// What all sessions and tables of a copy share.
+pub struct Snapshot {
     /// For SET TRANSACTION SNAPSHOT.
-    exported: String,
-    seen: Seen,
-    lsn: u64,
+    pub exported: String,
+    pub seen: Seen,
+    pub lsn: u64,
 }
 
-const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+pub const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
-async fn attempt(inner: &Arc<Inner>, oid: u32) -> Result<Box<dyn TableCopy>> {
-    let before = inner.relation(oid).await?.ok_or_else(|| gone(UpstreamId(u64::from(oid))))?;
-    let mut session = inner.settings.target.connect(&inner.env, false).await?;
-    let name = format!("{}.{}", quote_name(&before.name.schema), quote_name(&before.name.name));
-    let lock = format!("SET LOCAL lock_timeout = '1s'; LOCK TABLE ONLY {name} IN ACCESS SHARE MODE");
-    // The lock comes before the snapshot (LOCK TABLE takes none): nothing rewrites, empties or alters the table any more, and the snapshot
-    // sees all that did before. The other way round it would read an emptied table in its old shape (decision 13).
-    session.query(&format!("{BEGIN}; {lock}")).await?;
-    let now = inner.relation(oid).await?.ok_or_else(|| gone(UpstreamId(u64::from(oid))))?;
-    if now.name != before.name {
-        return Err(Error::retry(codes::COPY_VOID, format!("{} changed its name while its copy began", before.name)));
-    }
-    let snapshot = take_snapshot(&mut session).await?;
-    let schema = inner.registry.intern(&now);
-    inner.registry.copied(&now);
-    let ranges = ranges(&mut session, &now, &name, &inner.settings).await?;
-    let upto = inner.place(snapshot.lsn).await?.position();
-    let (sender, batches) = mpsc::channel(BATCHES_WAITING);
-    let count = ranges.len().min(inner.settings.copy_connections).max(1);
-    let mut sessions = vec![session];
-    while sessions.len() < count {
-        let mut other = inner.settings.target.connect(&inner.env, false).await?;
-        // Each has the lock from here on: the first may end before another begins its last piece, and a TRUNCATE in between would
-        // empty what that reads.
-        other.query(&format!("{BEGIN}; SET TRANSACTION SNAPSHOT {}; {lock}", quote_text(&snapshot.exported))).await?;
-        sessions.push(other);
-    }
-    let left = Arc::new(AtomicUsize::new(ranges.len()));
-    let queue = Arc::new(Mutex::new(VecDeque::from(ranges)));
-    let event = Event {
-        tx: Tx { id: 0, commit_lsn: snapshot.lsn, commit_time_us: inner.env.clock.now_us() },
-        lsn: snapshot.lsn,
-        order: 0,
-    };
-    let readers = sessions.into_iter().map(|session| {
-        let reader =
-            Reader { session, schema: schema.clone(), queue: queue.clone(), sender: sender.clone(), left: left.clone(), event };
-        spawn("postgres copy", reader.run())
-    });
-    let readers = readers.collect();
-    Ok(Box::new(Copy { schema, seen: snapshot.seen, upto, batches, left, _readers: readers }))
-}
-
-async fn take_snapshot(session: &mut Session) -> Result<Snapshot> {
+pub async fn take_snapshot(inner: &Inner, session: &mut Session) -> Result<Snapshot> {
     let sql = "SELECT pg_export_snapshot(), pg_current_snapshot(), pg_current_wal_insert_lsn()";
     let row = session.query_one(sql).await?;
     let cells = Cells(&row);
     let seen = parse_seen(cells.text(1)?).ok_or_else(|| protocol("a malformed snapshot"))?;
     let lsn = parse_lsn(cells.text(2)?).ok_or_else(|| protocol("a malformed LSN"))?;
-    Ok(Snapshot { exported: cells.text(0)?.to_string(), seen, lsn })
+    Ok(Snapshot { exported: cells.text(0)?.to_string(), seen, lsn: inner.end_of_record(lsn).await? })
 }
 
 /// `xmin:xmax:xip,xip` in xid8.
@@ -204,20 +141,30 @@ fn parse_seen(text: &str) -> Option<Seen> {
     Some(Seen { below, from, except })
 }
 
-/// The COPY statements that together read the table once. Heap pages are read by ranges of ctid, which the shared snapshot makes
-/// right although rows move.
-async fn ranges(session: &mut Session, table: &Relation, name: &str, settings: &Settings) -> Result<Vec<String>> {
-    let columns = table.columns.iter().map(|c| quote_name(&c.column.name)).collect::<Vec<_>>().join(", ");
+fn column_list(table: &Relation) -> String {
+    table.columns.iter().map(|c| quote_name(&c.column.name)).collect::<Vec<_>>().join(", ")
+}
+
+/// The COPY statement that reads a whole table.
+pub fn whole(table: &Relation) -> String {
+    let name = table.quoted();
+    match column_list(table) {
+        columns if columns.is_empty() => format!("COPY (SELECT FROM ONLY {name}) TO STDOUT"),
+        columns => format!("COPY {name} ({columns}) TO STDOUT"),
+    }
+}
+
+/// The COPY statements that together read a table once. Heap pages are read by ranges of ctid, which the shared snapshot makes right
+/// although rows move.
+pub async fn pieces(session: &mut Session, table: &Relation, piece_bytes: i64) -> Result<Vec<String>> {
     let size = session.query_one(&format!("SELECT pg_relation_size({}), current_setting('block_size')", table.oid)).await?;
     let (bytes, page): (i64, i64) = (Cells(&size).number(0)?, Cells(&size).number(1)?);
-    if columns.is_empty() {
-        return Ok(vec![format!("COPY (SELECT FROM ONLY {name}) TO STDOUT")]);
+    if table.columns.is_empty() || bytes < piece_bytes {
+        return Ok(vec![whole(table)]);
     }
-    if bytes < settings.copy_piece_bytes || settings.copy_connections < 2 {
-        return Ok(vec![format!("COPY {name} ({columns}) TO STDOUT")]);
-    }
+    let (name, columns) = (table.quoted(), column_list(table));
     let pages = bytes / page.max(1);
-    let step = (settings.copy_piece_bytes / page.max(1)).max(1);
+    let step = (piece_bytes / page.max(1)).max(1);
     let starts = (0..pages.max(1)).step_by(step as usize);
     let piece = |start: i64| {
         let end = if start + step >= pages { String::new() } else { format!(" AND ctid < '({},0)'", start + step) };
@@ -226,57 +173,88 @@ async fn ranges(session: &mut Session, table: &Relation, name: &str, settings: &
     Ok(starts.map(piece).collect())
 }
 
-/// One session that takes pieces from the queue until there are none.
-struct Reader {
-    session: Session,
+/// The writing end of a `Copy`: one per session that reads the table.
+#[derive(Clone)]
+pub struct Out {
     schema: Arc<TableSchema>,
-    queue: Arc<Mutex<VecDeque<String>>>,
-    sender: mpsc::Sender<Result<ChangeBatch>>,
+    sender: mpsc::Sender<Waiting>,
+    room: Arc<Semaphore>,
     left: Arc<AtomicUsize>,
     event: Event,
 }
 
-impl Reader {
-    async fn run(mut self) {
-        loop {
-            let next = self.queue.lock().pop_front();
-            let Some(sql) = next else { break };
-            if let Err(error) = self.read(&sql).await {
-                let _ = self.sender.send(Err(error)).await; // nobody waits any more: the copy was dropped
-                return;
-            }
-        }
-        // The first session holds the snapshot for the others; by now they have it themselves.
-        let _ = self.session.query("COMMIT").await;
+/// A copy that reads `pieces` pieces under a snapshot. `room` has `WAITING_BYTES_MAX` permits.
+pub fn channel(
+    inner: &Inner,
+    schema: Arc<TableSchema>,
+    snapshot: &Snapshot,
+    upto: Position,
+    pieces: usize,
+    room: Arc<Semaphore>,
+) -> (Out, Copy) {
+    let (sender, batches) = mpsc::channel(BATCHES_WAITING);
+    let left = Arc::new(AtomicUsize::new(pieces));
+    let tx = Tx { id: 0, commit_lsn: snapshot.lsn, commit_time_us: inner.env.clock.now_us() };
+    let out = Out { schema: schema.clone(), sender, room, left: left.clone(), event: Event { tx, lsn: snapshot.lsn, order: 0 } };
+    (out, Copy { schema, seen: snapshot.seen.clone(), upto, batches, left, _taken: None })
+}
+
+impl Out {
+    pub fn table(&self) -> &TableName {
+        &self.schema.name
     }
 
-    async fn read(&mut self, sql: &str) -> Result<()> {
-        self.session.copy_out(sql).await?;
+    /// Returns when nobody reads the copy any more.
+    pub async fn given_up(&self) {
+        self.sender.closed().await;
+    }
+
+    pub async fn fail(&self, error: Error) {
+        let _ = self.sender.send(Err(error)).await; // nobody waits any more: the copy was dropped
+    }
+
+    /// Reads the rows of the COPY that has begun on the session, to its end. The outer error is the session's. The inner one is this
+    /// table's alone: the rest of its rows was passed over.
+    pub async fn read(&self, session: &mut Session) -> Result<Result<()>> {
         metrics::COPY_PIECES.add(1);
         let mut rows = TableRows::new(self.schema.clone());
-        let (mut bytes, mut scratch) = (0, Vec::new());
-        while let Some(range) = self.session.copy_next().await? {
-            let line = self.session.bytes(range);
+        let (mut bytes, mut scratch, mut failed) = (0, Vec::new(), None);
+        while let Some(range) = session.copy_next().await? {
+            if failed.is_some() {
+                continue;
+            }
+            let line = session.bytes(range);
             bytes += line.len();
-            rows.copied(line, &mut scratch, self.event)?;
-            if bytes >= ITEM_BYTES_MAX || rows.len() >= BATCH_ROWS_MAX {
+            if let Err(error) = rows.copied(line, &mut scratch, self.event) {
+                failed = Some(error);
+            } else if bytes >= ITEM_BYTES_MAX || rows.len() >= BATCH_ROWS_MAX {
                 let full = std::mem::replace(&mut rows, TableRows::new(self.schema.clone()));
-                bytes = 0;
-                self.hand_out(full).await?;
+                failed = self.hand_out(full, std::mem::take(&mut bytes)).await.err();
             }
         }
-        self.hand_out(rows).await?;
-        self.left.fetch_sub(1, Ordering::AcqRel);
-        Ok(())
+        if let Some(error) = failed {
+            return Ok(Err(error));
+        }
+        let last = self.hand_out(rows, bytes).await;
+        if last.is_ok() {
+            self.left.fetch_sub(1, Ordering::AcqRel);
+        }
+        Ok(last)
     }
 
-    async fn hand_out(&self, rows: TableRows) -> Result<()> {
+    async fn hand_out(&self, rows: TableRows, bytes: usize) -> Result<()> {
         if rows.len() == 0 {
             return Ok(());
         }
         metrics::ROWS_COPIED.add(rows.len() as u64);
         let batch = rows.finish()?;
-        self.sender.send(Ok(batch)).await.map_err(|_| Error::retry(codes::COPY_VOID, "the copy was given up"))
+        let given_up = || Error::retry(codes::COPY_VOID, "the copy was given up");
+        let room = tokio::select! {
+            room = self.room.clone().acquire_many_owned(bytes.clamp(1, WAITING_BYTES_MAX) as u32) => room,
+            () = self.given_up() => return Err(given_up()),
+        };
+        let room = room.map_err(|_| given_up())?;
+        self.sender.send(Ok((batch, room))).await.map_err(|_| given_up())
     }
 }
 

@@ -1,11 +1,12 @@
 //! PostgreSQL: logical replication into change batches, and a copy beside it.
 //!
 //! `wire` speaks to the server; `catalog` and `registry` know its tables; `value`, `rows`, `pgoutput` and `decoder` turn text into
-//! Arrow; `stream`, `bulk` and `copy` are the ways to read; `prepare` and `preflight` see to the server's side.
+//! Arrow; `stream`, `bulk` and `copiers` (over `copy`) are the ways to read; `prepare` and `preflight` see to the server's side.
 
 mod bulk;
 mod catalog;
 pub mod codes;
+mod copiers;
 mod copy;
 mod decoder;
 mod feedback;

@@ -3,10 +3,11 @@
 
 use crate::catalog::{Cells, Relation};
 use crate::codes;
+use crate::prepare::{MEMBERS, USABLE_IDENTITY};
 use crate::source::Inner;
 use crate::wire::{quote_name, quote_text};
 use mainstem_connector::{Finding, Severity};
-use mainstem_types::{Code, Identity, Result, TableName};
+use mainstem_types::{Code, Identity, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Oldest server that can stream transactions in progress and reads ranges of ctid.
@@ -272,7 +273,7 @@ impl Check<'_> {
     }
 
     fn table(&mut self, relation: &Relation, rights: Rights) {
-        let name = quoted(&relation.name);
+        let name = relation.quoted();
         let role = quote_name(&self.inner.settings.target.user);
         if !rights.read {
             let schema = quote_name(&relation.name.schema);
@@ -319,7 +320,7 @@ impl Check<'_> {
                     "publication {publication} publishes updates of {}, which has no replica identity: UPDATE and DELETE on it fail",
                     table.name
                 );
-                let fix = format!("ALTER TABLE {} REPLICA IDENTITY FULL;", quoted(&table.name));
+                let fix = format!("ALTER TABLE {} REPLICA IDENTITY FULL;", table.quoted());
                 self.add(Severity::Warning, codes::FOREIGN_PUBLICATION, message, Some(fix));
             }
         }
@@ -367,10 +368,6 @@ struct Rights {
     bytes: i64,
 }
 
-fn quoted(name: &TableName) -> String {
-    format!("{}.{}", quote_name(&name.schema), quote_name(&name.name))
-}
-
 /// Everything an administrator runs once, so that the role needs neither ownership nor superuser.
 pub async fn administrator_script(inner: &Inner) -> Result<String> {
     let relations = inner.relations(None).await?;
@@ -385,7 +382,7 @@ pub async fn administrator_script(inner: &Inner) -> Result<String> {
         script.push_str(&format!("GRANT USAGE ON SCHEMA {} TO {role};\n", quote_name(schema)));
     }
     for relation in &wanted {
-        script.push_str(&format!("GRANT SELECT ON {} TO {role};\n", quoted(&relation.name)));
+        script.push_str(&format!("GRANT SELECT ON {} TO {role};\n", relation.quoted()));
     }
     if wanted.iter().any(|r| r.row_security) {
         script.push_str(&format!("ALTER ROLE {role} BYPASSRLS;\n"));
@@ -393,9 +390,12 @@ pub async fn administrator_script(inner: &Inner) -> Result<String> {
     for (at, publication) in settings.publications.iter().enumerate() {
         let operations = if at == 0 { "insert, update, delete, truncate" } else { "insert, truncate" };
         let keyless = |r: &&&Relation| (r.identity() == Identity::AppendOnly) == (at == 1);
-        let tables: Vec<String> = wanted.iter().filter(keyless).map(|r| format!("ONLY {}", quoted(&r.name))).collect();
+        let tables: Vec<String> = wanted.iter().filter(keyless).map(|r| format!("ONLY {}", r.quoted())).collect();
         let list = if tables.is_empty() { String::new() } else { format!(" FOR TABLE {}", tables.join(", ")) };
         script.push_str(&format!("CREATE PUBLICATION {}{list} WITH (publish = '{operations}');\n", quote_name(publication)));
+    }
+    if let [updates, append] = settings.publications.as_slice() {
+        script.push_str(&identity_trigger(&settings.source, updates, append));
     }
     script.push_str(&format!(
         "-- Then: CREATE SOURCE {} ... WITH (publication = '{}');\n",
@@ -403,4 +403,28 @@ pub async fn administrator_script(inner: &Inner) -> Result<String> {
         settings.publications.join(", ")
     ));
     Ok(script)
+}
+
+/// An event trigger that keeps each table in the publication that fits its identity, in the transaction that changes it: whoever drops a
+/// primary key finds UPDATE and DELETE working, and whoever adds one finds them captured (decision 1).
+fn identity_trigger(source: &str, updates: &str, append: &str) -> String {
+    let (all, inserts) = (quote_text(updates), quote_text(append));
+    format!(
+        "CREATE SCHEMA IF NOT EXISTS mainstem;
+CREATE OR REPLACE FUNCTION mainstem.follow_identity_{source}() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog AS $follow$
+DECLARE moved record;
+BEGIN
+  FOR moved IN SELECT c.oid::regclass AS name, p.pubname = {all} AS lost {MEMBERS} AND p.pubname IN ({all}, {inserts})
+    AND (p.pubname = {inserts}) = ({USABLE_IDENTITY})
+  LOOP
+    EXECUTE format('ALTER PUBLICATION %I DROP TABLE %s', CASE WHEN moved.lost THEN {all} ELSE {inserts} END, moved.name);
+    EXECUTE format('ALTER PUBLICATION %I ADD TABLE ONLY %s', CASE WHEN moved.lost THEN {inserts} ELSE {all} END, moved.name);
+  END LOOP;
+EXCEPTION WHEN OTHERS THEN RAISE WARNING 'mainstem.follow_identity_{source}: %', SQLERRM;
+END $follow$;
+DROP EVENT TRIGGER IF EXISTS mainstem_{source};
+CREATE EVENT TRIGGER mainstem_{source} ON ddl_command_end WHEN TAG IN ('ALTER TABLE', 'DROP INDEX', 'DROP TYPE', 'DROP DOMAIN')
+EXECUTE FUNCTION mainstem.follow_identity_{source}();\n"
+    )
 }

@@ -5,16 +5,25 @@ use crate::catalog::{Cells, Relation};
 use crate::codes;
 use crate::copy;
 use crate::position::{Place, lsn_text, parse_lsn};
+use crate::settings::Patterns;
 use crate::source::Inner;
 use crate::wire::{quote_name, quote_text};
 use mainstem_connector::Prepared;
 use mainstem_types::{Error, Identity, Position, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// While a slot cannot be made yet, the transactions it waits for are told about this often.
 const TELL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often tables are looked for that lost their identity.
+const WATCH_INTERVAL_MIN: Duration = Duration::from_millis(50);
+const WATCH_INTERVAL_MAX: Duration = Duration::from_secs(1);
+/// Tables that change publications in one transaction at most: each holds a lock until its end, and the server's room for locks is the
+/// application's as well.
+const MOVES_TOGETHER_MAX: usize = 200;
 
 /// What `align_publications` found.
 #[derive(Default)]
@@ -27,7 +36,7 @@ pub struct Captured {
 
 pub async fn prepare(inner: &Inner, stored: Option<&Position>) -> Result<Prepared> {
     let relations = inner.relations(None).await?;
-    let made = align_publications(inner, &relations).await?.made;
+    let made = align_publications(inner, &relations, &inner.wanted()).await?.made;
     if made.is_some() {
         inner.unreadable.store(true, Ordering::Release);
     }
@@ -173,9 +182,8 @@ fn home(relation: &Relation) -> usize {
 
 /// Brings our publications into line with the tables there are: a table is in the first only while it has a usable identity, so
 /// that UPDATE and DELETE on it never fail on the source (decision 1). Publications named by the user are left alone.
-pub async fn align_publications(inner: &Inner, relations: &BTreeMap<u32, Relation>) -> Result<Captured> {
-    let wanted: Vec<&Relation> =
-        relations.values().filter(|r| r.excluded().is_none() && inner.settings.tables.matches(&r.name)).collect();
+pub async fn align_publications(inner: &Inner, relations: &BTreeMap<u32, Relation>, wanted: &Patterns) -> Result<Captured> {
+    let wanted: Vec<&Relation> = relations.values().filter(|r| r.excluded().is_none() && wanted.matches(&r.name)).collect();
     let mut members = members(inner).await?;
     let mut captured = Captured::default();
     if inner.settings.publications_given {
@@ -206,8 +214,9 @@ pub async fn align_publications(inner: &Inner, relations: &BTreeMap<u32, Relatio
     for (at, publication) in inner.settings.publications.iter().enumerate() {
         let have = members.get(publication).cloned().unwrap_or_default();
         let want: BTreeSet<u32> = wanted.iter().filter(|r| home(r) == at).map(|r| r.oid).collect();
-        moves.drop.extend(have.difference(&want).map(|oid| (publication.clone(), *oid)));
-        moves.add.extend(want.difference(&have).map(|oid| (publication.clone(), *oid)));
+        for (oid, add) in have.difference(&want).map(|oid| (oid, false)).chain(want.difference(&have).map(|oid| (oid, true))) {
+            moves.0.entry(*oid).or_default().push((add, publication.clone()));
+        }
     }
     moves.run(inner, relations, &mut captured).await?;
     Ok(captured)
@@ -222,6 +231,58 @@ fn not_ours(publication: &str) -> Error {
         ),
     )
 }
+
+/// Looks, as often as costs the server no more than a fiftieth of a core, for tables that lost their identity and still publish updates:
+/// UPDATE and DELETE fail on those until they are moved (decision 1). The catalog poll would find them too, but reads much more.
+pub async fn keep_updates_working(inner: Arc<Inner>) {
+    if inner.settings.publications_given {
+        return; // never changed by us; the administrator's script has a trigger for it
+    }
+    let mut seen = String::new();
+    loop {
+        // What goes wrong stops the stream or the poll as well, which say so; or the poll was faster.
+        let cost = move_identityless(&inner, &mut seen).await.unwrap_or_default();
+        inner.env.clock.sleep((cost * 50).clamp(WATCH_INTERVAL_MIN, WATCH_INTERVAL_MAX)).await;
+    }
+}
+
+/// `seen`: the snapshot in which all was well. Returns about how long the server looked for.
+async fn move_identityless(inner: &Inner, seen: &mut String) -> Result<Duration> {
+    let clock = &inner.env.clock;
+    let asked = clock.moment();
+    let snapshot = inner.snapshot().await?;
+    let answered = clock.moment();
+    if snapshot == *seen {
+        return Ok(Duration::ZERO);
+    }
+    let (Some(updates), Some(append)) = (inner.settings.publications.first(), inner.settings.publications.last()) else {
+        return Ok(Duration::ZERO);
+    };
+    let sql = format!("SELECT r.prrelid {MEMBERS} AND p.pubname = {} AND NOT ({USABLE_IDENTITY})", quote_text(updates));
+    let lost: Vec<u32> = inner.query(&sql).await?.iter().filter_map(|row| Cells(row).number(0).ok()).collect();
+    // The way there and back is no cost of the server's.
+    let cost = (clock.moment() - answered).saturating_sub(answered - asked);
+    if lost.is_empty() {
+        *seen = snapshot;
+        return Ok(cost);
+    }
+    let relations = inner.relations(Some(&lost)).await?;
+    let mut moves = Moves::default();
+    for relation in relations.values().filter(|r| home(r) == 1) {
+        tracing::warn!(table = %relation.name, "lost its replica identity: from now on its inserts and truncates only are captured");
+        moves.0.insert(relation.oid, vec![(false, updates.clone()), (true, append.clone())]);
+    }
+    moves.run(inner, &relations, &mut Captured::default()).await?;
+    Ok(cost)
+}
+
+/// Tables of publications.
+pub const MEMBERS: &str = "FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid JOIN pg_class c ON c.oid = r.prrelid \
+    WHERE true";
+
+/// Whether the server lets UPDATE and DELETE on table `c` be published.
+pub const USABLE_IDENTITY: &str = "c.relreplident = 'f' OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid \
+    AND i.indimmediate AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident))";
 
 /// Tables of each of our publications that exists.
 async fn members(inner: &Inner) -> Result<BTreeMap<String, BTreeSet<u32>>> {
@@ -243,50 +304,58 @@ async fn members(inner: &Inner) -> Result<BTreeMap<String, BTreeSet<u32>>> {
     Ok(members)
 }
 
+/// Which tables leave and enter which publications, by table.
 #[derive(Default)]
-struct Moves {
-    drop: Vec<(String, u32)>,
-    add: Vec<(String, u32)>,
-}
+struct Moves(BTreeMap<u32, Vec<Move>>);
+
+/// Into a publication or (false) out of it; the first sorts behind.
+type Move = (bool, String);
 
 impl Moves {
-    /// All in one transaction, so that a table that changes homes is never in neither; when that fails, one by one, so that a table
-    /// we may not touch does not hold up the others.
+    /// Many tables in one transaction, each with all its moves, so that one that changes homes is never in neither. When that fails, one
+    /// by one, so that a table we may not touch does not hold up the others.
     async fn run(self, inner: &Inner, relations: &BTreeMap<u32, Relation>, captured: &mut Captured) -> Result<()> {
-        if self.drop.is_empty() && self.add.is_empty() {
-            return Ok(());
-        }
-        let statement = |verb: &str, publication: &str, oid: u32| {
-            let only = if verb == "ADD" { "ONLY " } else { "" };
-            relations.get(&oid).map(|r| {
-                let (publication, schema, name) = (quote_name(publication), quote_name(&r.name.schema), quote_name(&r.name.name));
-                (oid, format!("ALTER PUBLICATION {publication} {verb} TABLE {only}{schema}.{name}"))
-            })
-        };
         // A table that was dropped left its publication by itself.
-        let drops = self.drop.iter().filter_map(|(p, oid)| statement("DROP", p, *oid));
-        let adds = self.add.iter().filter_map(|(p, oid)| statement("ADD", p, *oid));
-        let all: Vec<(u32, String)> = drops.chain(adds).collect();
-        if all.is_empty() {
-            return Ok(());
-        }
-        let together = all.iter().map(|(_, s)| s.as_str()).collect::<Vec<_>>().join("; ");
+        let all: Vec<(&Relation, Vec<Move>)> =
+            self.0.into_iter().filter_map(|(oid, moves)| Some((relations.get(&oid)?, moves))).collect();
         // ALTER PUBLICATION takes SHARE UPDATE EXCLUSIVE on each table: do not queue before the application.
         let guarded = |sql: &str| format!("BEGIN; SET LOCAL lock_timeout = '1s'; {sql}; COMMIT");
-        if inner.query(&guarded(&together)).await.is_ok() {
-            return Ok(());
-        }
-        for (oid, sql) in all {
-            if let Err(error) = inner.query(&guarded(&sql)).await {
-                if error.code() == codes::UNREACHABLE {
-                    return Err(error);
+        for chunk in all.chunks(MOVES_TOGETHER_MAX) {
+            if inner.query(&guarded(&statements(chunk).join("; "))).await.is_ok() {
+                continue;
+            }
+            for (relation, moves) in chunk {
+                for statement in moves.iter().flat_map(|m| statements(&[(*relation, vec![m.clone()])])) {
+                    if let Err(error) = inner.query(&guarded(&statement)).await {
+                        if error.code() == codes::UNREACHABLE {
+                            return Err(error);
+                        }
+                        tracing::warn!(error = error.chain(), statement, "a publication could not be changed");
+                        captured.missing.insert(relation.oid, format!("not published: {}", error.message()));
+                    }
                 }
-                tracing::warn!(error = error.chain(), statement = sql, "a publication could not be changed");
-                captured.missing.insert(oid, format!("not published: {}", error.message()));
             }
         }
         Ok(())
     }
+}
+
+/// One statement per publication and direction.
+fn statements(tables: &[(&Relation, Vec<Move>)]) -> Vec<String> {
+    let mut names: BTreeMap<&Move, Vec<String>> = BTreeMap::new();
+    for (relation, moves) in tables {
+        for to in moves {
+            names.entry(to).or_default().push(relation.quoted());
+        }
+    }
+    let statement = |((add, publication), names): (&Move, Vec<String>)| {
+        let publication = quote_name(publication);
+        match add {
+            true => format!("ALTER PUBLICATION {publication} ADD TABLE ONLY {}", names.join(", ONLY ")),
+            false => format!("ALTER PUBLICATION {publication} DROP TABLE {}", names.join(", ")),
+        }
+    };
+    names.into_iter().map(statement).collect()
 }
 
 /// Drops what is recorded as ours.

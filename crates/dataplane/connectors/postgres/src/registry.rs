@@ -29,8 +29,8 @@ pub struct Registry {
     stopped_count: AtomicUsize,
     /// Mismatches reported, so that a reconnect does not ask for a copy again that was made since.
     reported: Mutex<HashMap<u32, (Columns, Columns)>>,
-    /// Each table's file and columns as the catalog showed them last.
-    bodies: Mutex<HashMap<u32, Body>>,
+    /// Each table's columns as the catalog showed them last.
+    columns: Mutex<HashMap<u32, Vec<CatalogColumn>>>,
     /// Tables copied by this process: rows that the copy has not are younger than the columns it saw.
     copied: Mutex<HashSet<u32>>,
     /// Tables whose rows here may be wrong, for the stream to tell.
@@ -38,30 +38,12 @@ pub struct Registry {
     stale_wake: Notify,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Body {
-    filenode: u32,
-    columns: Vec<CatalogColumn>,
-}
-
-impl Body {
-    fn of(relation: &Relation) -> Self {
-        Self { filenode: relation.filenode, columns: relation.columns.clone() }
-    }
-
-    /// Why rows read before may differ from those there are now although the log says nothing of it.
-    fn differs(&self, now: &Self) -> Option<&'static str> {
-        let replaced = |old: &CatalogColumn| {
-            let alike = |c: &&CatalogColumn| c.column.name == old.column.name && c.type_oid == old.type_oid;
-            now.columns.iter().find(alike).is_some_and(|c| c.column.id != old.column.id)
-        };
-        if self.columns.iter().any(replaced) {
-            return Some("a column was dropped and added again under its name");
-        }
-        // TRUNCATE is in the log; VACUUM FULL and CLUSTER keep the values; all three leave the columns alone.
-        let rewritten = self.filenode != now.filenode && self.columns != now.columns;
-        rewritten.then_some("ALTER TABLE wrote its rows anew")
-    }
+/// Whether a column gave its name and type to another one: the log's messages do not tell the two apart.
+fn replaced(before: &[CatalogColumn], now: &[CatalogColumn]) -> bool {
+    before.iter().any(|old| {
+        let alike = |c: &&CatalogColumn| c.column.name == old.column.name && c.type_oid == old.type_oid;
+        now.iter().find(alike).is_some_and(|c| c.column.id != old.column.id)
+    })
 }
 
 /// Name, type and type modifier of each column.
@@ -164,27 +146,27 @@ impl Registry {
         self.keep(said.oid, schema, columns)
     }
 
-    /// Compares with what was observed before (decision 17): a table whose rows changed behind the log's back is to be copied anew.
+    /// Compares with what was observed before (decision 17): a table whose columns were replaced behind the log's back is to be copied anew.
     pub fn observe(&self, relations: &BTreeMap<u32, Relation>) {
-        let mut bodies = self.bodies.lock();
+        let mut columns = self.columns.lock();
         for relation in relations.values().filter(|r| r.kind == b'r') {
-            let now = Body::of(relation);
-            let before = bodies.get(&relation.oid);
-            if before == Some(&now) {
+            let before = columns.get(&relation.oid);
+            if before == Some(&relation.columns) {
                 continue;
             }
-            if let Some(reason) = before.and_then(|before| before.differs(&now)) {
-                self.stale.lock().push_back((relation.oid, format!("{}: {reason}", relation.name)));
+            if before.is_some_and(|before| replaced(before, &relation.columns)) {
+                let reason = format!("{}: a column was dropped and added again under its name", relation.name);
+                self.stale.lock().push_back((relation.oid, reason));
                 self.stale_wake.notify_one();
             }
-            bodies.insert(relation.oid, now);
+            columns.insert(relation.oid, relation.columns.clone());
         }
-        bodies.retain(|oid, _| relations.contains_key(oid));
+        columns.retain(|oid, _| relations.contains_key(oid));
     }
 
     /// A copy began with this shape. A change that nobody noticed before it stays to be noticed: the stream must hear of it too.
     pub fn copied(&self, relation: &Relation) {
-        self.bodies.lock().entry(relation.oid).or_insert_with(|| Body::of(relation));
+        self.columns.lock().entry(relation.oid).or_insert_with(|| relation.columns.clone());
         self.copied.lock().insert(relation.oid);
     }
 

@@ -3,11 +3,12 @@
 use crate::codes;
 use crate::wire::Target;
 use crate::wire::tls::TlsMode;
-use mainstem_connector::{OptionKind, OptionSpec, SourceSettings, Spec};
+use mainstem_connector::{OptionKind, OptionSpec, Options, SourceSettings, Spec};
 use mainstem_types::{Error, Result, TableName};
 use percent_encoding::percent_decode_str;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub static SPEC: Spec = Spec {
@@ -72,7 +73,9 @@ pub static SPEC: Spec = Spec {
 pub struct Settings {
     pub source: String,
     pub target: Target,
-    pub tables: Patterns,
+    /// As they were when the source was opened.
+    pub options: Options,
+    pub tables: Arc<Patterns>,
     pub slot: String,
     /// Named by the user: never made, never dropped.
     pub slot_given: bool,
@@ -100,7 +103,8 @@ impl Settings {
         let (slot, publications) = (option("slot"), list("publication"));
         Ok(Self {
             target,
-            tables: Patterns::parse(&option("tables"))?,
+            options: settings.options.clone(),
+            tables: Arc::new(Patterns::parse(&option("tables"))?),
             slot_given: !slot.is_empty(),
             slot: if slot.is_empty() { format!("mainstem_{source}") } else { slot },
             publications_given: !publications.is_empty(),
@@ -140,8 +144,12 @@ impl Settings {
 pub struct Patterns(Vec<(bool, String, String)>);
 
 impl Patterns {
-    fn parse(text: &str) -> Result<Self> {
+    pub fn parse(text: &str) -> Result<Self> {
         let mut patterns = Vec::new();
+        if text.split(',').all(|part| part.trim().is_empty()) {
+            return Err(Error::fix(codes::NO_MATCH, "`tables` is empty: it names no table")
+                .hint("tables = '*.*' captures every table; leave the option out for the same"));
+        }
         for part in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
             let (wanted, part) = part.strip_prefix('!').map_or((true, part), |p| (false, p.trim()));
             let (schema, name) = part.split_once('.').unwrap_or(("public", part));
@@ -330,7 +338,7 @@ mod tests {
             let got = Patterns::parse(text).unwrap().matches(&TableName::new(schema, name));
             assert_eq!(got, expected, "{text} {schema}.{name}");
         };
-        check("", "any", "t", true);
+        check("*.*", "any", "t", true);
         check("public.*, sales.orders", "public", "a", true);
         check("public.*, sales.orders", "sales", "orders", true);
         check("public.*, sales.orders", "sales", "orders2", false);
@@ -340,5 +348,8 @@ mod tests {
         check("*.a*b*c", "s", "a1b2c", true);
         check("*.a*b*c", "s", "a1c2b", false);
         check("Public.T", "public", "t", false);
+        for empty in ["", " ", ",", " , "] {
+            assert_eq!(Patterns::parse(empty).unwrap_err().code().id, "PG-016", "{empty:?}");
+        }
     }
 }

@@ -1,21 +1,21 @@
 //! One Postgres database as a source: what the pipeline calls, and the control session behind it.
 
 use crate::catalog::{self, Cells, Relation};
-use crate::copy;
+use crate::copiers::Copiers;
 use crate::decoder::Decoder;
 use crate::feedback::Feedback;
 use crate::position::{Place, lsn_text, parse_lsn};
 use crate::preflight;
 use crate::prepare;
 use crate::registry::Registry;
-use crate::settings::Settings;
+use crate::settings::{Patterns, SPEC, Settings};
 use crate::spool::Spool;
 use crate::stream::Stream;
 use crate::wire::{Row, Session, quote_name, quote_text};
 use crate::{bulk::Bulk, codes};
 use async_trait::async_trait;
-use mainstem_connector::{ChangeStream, Finding, FoundTable, Prepared, Source, TableCopy};
-use mainstem_env::{Env, Moment};
+use mainstem_connector::{ChangeStream, Finding, FoundTable, Options, Prepared, Source, TableCopy};
+use mainstem_env::{Env, JoinOnDrop, Moment, spawn};
 use mainstem_types::{Error, Position, Result, UpstreamId};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -27,6 +27,8 @@ use std::time::Duration;
 pub struct Inner {
     pub env: Env,
     pub settings: Settings,
+    /// Which tables are wanted; may change while we run.
+    wanted: Mutex<Arc<Patterns>>,
     pub registry: Arc<Registry>,
     pub feedback: Arc<Feedback>,
     /// The session for catalog queries; connected on demand.
@@ -36,11 +38,14 @@ pub struct Inner {
     pub unreadable: AtomicBool,
 }
 
-/// What `discover` found last, good while the catalog's fingerprint is the same.
+/// What `discover` found last, good while the catalog's fingerprint and what is wanted are the same.
 struct Discovered {
+    /// While it is the same, nobody committed anything: what was found is good without another look.
+    snapshot: String,
     fingerprint: String,
+    wanted: Arc<Patterns>,
     until: Moment,
-    tables: Vec<FoundTable>,
+    tables: Arc<Vec<FoundTable>>,
 }
 
 /// Estimates of rows have no fingerprint: they are looked up this often.
@@ -58,6 +63,9 @@ pub struct Cluster {
 
 pub struct PostgresSource {
     inner: Arc<Inner>,
+    copiers: Copiers,
+    /// Runs from the first stream on.
+    watch: Mutex<Option<JoinOnDrop<()>>>,
     discovered: tokio::sync::Mutex<Option<Discovered>>,
 }
 
@@ -65,6 +73,7 @@ impl PostgresSource {
     pub fn new(env: Env, settings: Settings) -> Self {
         let inner = Inner {
             env,
+            wanted: Mutex::new(settings.tables.clone()),
             settings,
             registry: Arc::default(),
             feedback: Arc::default(),
@@ -72,7 +81,12 @@ impl PostgresSource {
             cluster: Mutex::default(),
             unreadable: AtomicBool::new(false),
         };
-        Self { inner: Arc::new(inner), discovered: tokio::sync::Mutex::default() }
+        Self {
+            inner: Arc::new(inner),
+            copiers: Copiers::default(),
+            watch: Mutex::default(),
+            discovered: tokio::sync::Mutex::default(),
+        }
     }
 
     pub fn inner(&self) -> &Arc<Inner> {
@@ -81,6 +95,10 @@ impl PostgresSource {
 }
 
 impl Inner {
+    pub fn wanted(&self) -> Arc<Patterns> {
+        self.wanted.lock().clone()
+    }
+
     /// Runs SQL on the control session. After an error of the connection the next call connects anew.
     pub async fn query(&self, sql: &str) -> Result<Vec<Row>> {
         let mut control = self.control.lock().await;
@@ -107,6 +125,12 @@ impl Inner {
         result
     }
 
+    /// Which transactions are visible now.
+    pub async fn snapshot(&self) -> Result<String> {
+        let rows = self.query("SELECT pg_current_snapshot()").await?;
+        Ok(rows.into_iter().next().and_then(|mut row| row.pop().flatten()).unwrap_or_default())
+    }
+
     pub async fn fingerprint(&self) -> Result<String> {
         let mut control = self.control.lock().await;
         let session = self.session(&mut control).await?;
@@ -117,7 +141,7 @@ impl Inner {
         result
     }
 
-    pub async fn relations(&self, only: Option<u32>) -> Result<BTreeMap<u32, Relation>> {
+    pub async fn relations(&self, only: Option<&[u32]>) -> Result<BTreeMap<u32, Relation>> {
         let mut control = self.control.lock().await;
         let session = self.session(&mut control).await?;
         let result = catalog::read(session, only).await;
@@ -128,7 +152,7 @@ impl Inner {
     }
 
     pub async fn relation(&self, oid: u32) -> Result<Option<Relation>> {
-        Ok(self.relations(Some(oid)).await?.remove(&oid))
+        Ok(self.relations(Some(&[oid])).await?.remove(&oid))
     }
 
     pub async fn cluster(&self) -> Result<Cluster> {
@@ -175,12 +199,16 @@ impl Inner {
         self.query(&sql).await.map(|_| ())
     }
 
-    /// The place where the next record will go, brought back to where the last one ended: at the start of a page the server counts
-    /// the page's header already, which no walsender ever reports as passed.
     async fn insert_lsn(&self) -> Result<u64> {
         let rows = self.query("SELECT pg_current_wal_insert_lsn()").await?;
         let lsn = rows.first().and_then(|r| parse_lsn(r.first()?.as_deref()?));
         let lsn = lsn.ok_or_else(|| Error::retry(codes::STATEMENT, "the server did not say where its log ends"))?;
+        self.end_of_record(lsn).await
+    }
+
+    /// A place where the next record would go, brought back to where the last one ended: at the start of a page the server counts the
+    /// page's header already, which no walsender ever reports as passed.
+    pub async fn end_of_record(&self, lsn: u64) -> Result<u64> {
         let segment = self.cluster().await?.segment_bytes;
         Ok(match () {
             () if lsn % segment == 40 => lsn - 40,
@@ -204,25 +232,49 @@ impl Source for PostgresSource {
         prepare::prepare(&self.inner, stored).await
     }
 
-    async fn discover(&self) -> Result<Vec<FoundTable>> {
+    async fn discover(&self) -> Result<Arc<Vec<FoundTable>>> {
         let mut discovered = self.discovered.lock().await;
-        // Before the read: what changes in between is seen by the next call.
-        let fingerprint = self.inner.fingerprint().await?;
+        // Both before the read: what changes in between is seen by the next call.
+        let snapshot = self.inner.snapshot().await?;
+        let wanted = self.inner.wanted();
         let now = self.inner.env.clock.moment();
-        if let Some(last) = discovered.as_ref().filter(|d| d.fingerprint == fingerprint && now < d.until) {
+        let mut last = discovered.as_mut().filter(|d| Arc::ptr_eq(&d.wanted, &wanted) && now < d.until);
+        if let Some(last) = last.as_ref().filter(|last| last.snapshot == snapshot) {
+            return Ok(last.tables.clone());
+        }
+        let fingerprint = self.inner.fingerprint().await?;
+        if let Some(last) = last.as_mut().filter(|last| last.fingerprint == fingerprint) {
+            last.snapshot = snapshot;
             return Ok(last.tables.clone());
         }
         let relations = self.inner.relations(None).await?;
-        let captured = prepare::align_publications(&self.inner, &relations).await?;
+        let captured = prepare::align_publications(&self.inner, &relations, &wanted).await?;
         if let Some(publication) = &captured.made {
             // Changes that passed while it was gone are in no stream.
             return self.inner.noted(Err(Error::retry(codes::SLOT_LOST, format!("publication {publication} was dropped"))));
         }
-        let tables: Vec<FoundTable> = relations.values().map(|r| self.found(r, &relations, &captured)).collect();
+        let tables = relations.values().map(|r| self.found(r, &relations, &captured, &wanted)).collect();
+        let tables: Arc<Vec<FoundTable>> = Arc::new(tables);
         self.inner.registry.observe(&relations);
         let good = if captured.missing.is_empty() { DISCOVERED_GOOD } else { MISSING_RETRY };
-        *discovered = Some(Discovered { fingerprint, until: Moment(now.0 + good), tables: tables.clone() });
+        *discovered = Some(Discovered { snapshot, fingerprint, wanted, until: Moment(now.0 + good), tables: tables.clone() });
         Ok(tables)
+    }
+
+    fn reconfigure(&self, options: &Options) -> Result<bool> {
+        let tables = |options: &Options| options.0.get("tables").cloned();
+        let (old, mut new) = (&self.inner.settings.options, options.clone());
+        let wanted = Patterns::parse(SPEC.value(options, "tables"))?;
+        // All but `tables` must be as it was.
+        match tables(old) {
+            Some(tables) => drop(new.0.insert("tables".into(), tables)),
+            None => drop(new.0.remove("tables")),
+        }
+        if new != *old {
+            return Ok(false);
+        }
+        *self.inner.wanted.lock() = Arc::new(wanted);
+        Ok(true)
     }
 
     async fn stream(&self, from: &Position) -> Result<Box<dyn ChangeStream>> {
@@ -230,6 +282,8 @@ impl Source for PostgresSource {
         let place = Place::parse(&from.0)
             .ok_or_else(|| Error::corrupt(codes::PROTOCOL, format!("`{from}` is not a position in a Postgres log")))?;
         let place = inner.place(place.lsn).await?;
+        let watch = || spawn("postgres identities", prepare::keep_updates_working(inner.clone()));
+        self.watch.lock().get_or_insert_with(watch);
         inner.free_slot().await?;
         let xmax = inner.query("SELECT pg_snapshot_xmax(pg_current_snapshot())").await?;
         let near = xmax.first().and_then(|r| r.first()?.as_deref()?.parse().ok()).unwrap_or(0);
@@ -247,7 +301,7 @@ impl Source for PostgresSource {
     }
 
     async fn copy(&self, table: UpstreamId) -> Result<Box<dyn TableCopy>> {
-        copy::start(&self.inner, table).await
+        self.copiers.copy(&self.inner, table).await
     }
 
     async fn head(&self) -> Result<Position> {
@@ -285,13 +339,25 @@ impl Source for PostgresSource {
 }
 
 impl PostgresSource {
-    fn found(&self, relation: &Relation, relations: &BTreeMap<u32, Relation>, captured: &prepare::Captured) -> FoundTable {
+    fn found(
+        &self,
+        relation: &Relation,
+        relations: &BTreeMap<u32, Relation>,
+        captured: &prepare::Captured,
+        wanted: &Patterns,
+    ) -> FoundTable {
         let parent = catalog::root(relations, relation.oid).and_then(|oid| relations.get(&oid)).map(|r| r.name.clone());
         let excluded = match relation.excluded() {
             Some(reason) => Some(reason.to_string()),
-            None if !self.inner.settings.tables.matches(&relation.name) => Some("outside `tables`".to_string()),
+            None if !wanted.matches(&relation.name) => Some("outside `tables`".to_string()),
             None => captured.missing.get(&relation.oid).cloned(),
         };
-        FoundTable { schema: self.inner.registry.intern(relation), rows_estimated: relation.rows_estimated, parent, excluded }
+        FoundTable {
+            schema: self.inner.registry.intern(relation),
+            rows_estimated: relation.rows_estimated,
+            parent,
+            excluded,
+            body: Some(relation.body()),
+        }
     }
 }

@@ -37,11 +37,11 @@ async fn rows_that_change_behind_the_logs_back_are_copied_anew() {
         insert(1);
         postgres.psql("ddl", deed).unwrap();
         insert(2);
-        source.discover().await.unwrap();
+        replica.look(&*source).await;
         replica.catch_up(&*source, &mut stream).await;
         assert_eq!(mend(&mut replica, &*source).await, stale, "{deed}");
         insert(3);
-        source.discover().await.unwrap();
+        replica.look(&*source).await;
         replica.catch_up(&*source, &mut stream).await;
         assert_eq!(mend(&mut replica, &*source).await, 0, "after {deed}");
         replica.compare(&*source).await;

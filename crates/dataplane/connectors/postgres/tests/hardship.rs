@@ -103,6 +103,40 @@ async fn a_table_whose_identity_comes_and_goes_changes_publications() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_the_administrators_trigger_a_dropped_key_stops_no_update() {
+    let postgres = Postgres::start_default().unwrap();
+    let url = postgres.create_database("trigger").unwrap();
+    let make = "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1), (2, 2); CREATE TABLE n (v int); \
+                CREATE ROLE app LOGIN PASSWORD 'app'; CREATE ROLE owner; ALTER TABLE t OWNER TO owner; ALTER TABLE n OWNER TO owner; \
+                GRANT CREATE ON SCHEMA public TO owner";
+    postgres.psql("trigger", make).unwrap();
+    let app = postgres.url_as("app", "app", "trigger");
+    let script = mainstem_postgres::administrator_script(mainstem_env::Env::real(), &replica::settings(&app, &[])).await.unwrap();
+    postgres.psql("trigger", &script).unwrap();
+    let source = open(&app, &[("publication", "mainstem_shop, mainstem_shop_append")]);
+    let (mut replica, mut stream) = begin(&source).await;
+    // In the transaction itself, and at once after it; by one who owns the table and nothing else.
+    let deeds = [
+        ("BEGIN; ALTER TABLE t DROP CONSTRAINT t_pkey; UPDATE t SET v = 3 WHERE id = 1; COMMIT", "shop_append:n shop_append:t"),
+        ("DELETE FROM t WHERE id = 2; INSERT INTO t VALUES (5, 5)", "shop_append:n shop_append:t"),
+        ("ALTER TABLE t ADD PRIMARY KEY (id); UPDATE t SET v = 9 WHERE id = 1", "shop:t shop_append:n"),
+        ("ALTER TABLE n REPLICA IDENTITY FULL; INSERT INTO n VALUES (1), (2); DELETE FROM n WHERE v = 1", "shop:n shop:t"),
+    ];
+    for (deed, expected) in deeds {
+        postgres.psql("trigger", &format!("SET ROLE owner; {deed}")).unwrap();
+        let sql = "SELECT string_agg(substr(pubname, 10) || ':' || tablename, ' ' ORDER BY pubname, tablename) FROM pg_publication_tables";
+        assert_eq!(postgres.psql("trigger", sql).unwrap().trim(), expected, "{deed}");
+    }
+    // Another identity is another table to the contract: copied anew.
+    replica.catch_up(&*source, &mut stream).await;
+    replica.copy_all(&*source).await;
+    postgres.psql("trigger", "UPDATE t SET v = 10 WHERE id = 1; DELETE FROM n").unwrap();
+    replica.catch_up(&*source, &mut stream).await;
+    replica.compare(&*source).await;
+    drop(url);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn policies_hide_nothing_silently() {
     let postgres = Postgres::start_default().unwrap();
     let url = postgres.create_database("rls").unwrap();

@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 /// How much of a staging topic is read at once.
 const STAGED_READ_BYTES: usize = 4 << 20;
+/// Copied rows beyond which no more are gathered into an append.
+const GATHER_BYTES_MAX: usize = 4 << 20;
 
 impl Runner {
     /// Starts copies for waiting tables while there is room.
@@ -20,31 +22,39 @@ impl Runner {
         if self.ingest.in_large_transaction() {
             return;
         }
-        let running = self.tables.entries.values().filter(|e| e.phase == Phase::Copying).count();
-        let waiting: Vec<UpstreamId> =
-            self.tables.entries.iter().filter(|(_, e)| e.phase == Phase::Waiting).map(|(id, _)| *id).collect();
-        for upstream in waiting.into_iter().take(COPIES_MAX.saturating_sub(running)) {
-            let Some(entry) = self.tables.entries.get_mut(&upstream) else { continue };
+        let mut room = COPIES_MAX;
+        let mut waiting = Vec::new();
+        for (upstream, entry) in self.tables.unsettled() {
+            match entry.phase {
+                Phase::Copying => room = room.saturating_sub(1),
+                Phase::Waiting => waiting.push(upstream),
+                _ => {}
+            }
+        }
+        for upstream in waiting.into_iter().take(room) {
+            let Some(entry) = self.tables.entry(upstream) else { continue };
             entry.phase = Phase::Copying;
             entry.change_record(|r| r.generation = Generation(r.generation.0 + 1));
             metrics::COPIES.add(1);
-            let task = copy_table(self.source.clone(), upstream, entry.record.generation, self.copy_sender.clone());
+            let task = copy_table(self.source.clone(), upstream, entry.record.generation, self.copy_out.clone());
             self.copies.insert(upstream, mainstem_env::spawn("copy", task));
         }
     }
 
     pub(super) fn stop_copies(&mut self) {
         self.copies.clear();
-        for entry in self.tables.entries.values_mut() {
-            if matches!(entry.phase, Phase::Copying | Phase::Finishing { .. }) {
-                entry.phase = Phase::Waiting;
-            }
+        let half = |e: &Entry| matches!(e.phase, Phase::Copying | Phase::Finishing { .. });
+        let half: Vec<_> = self.tables.unsettled().filter(|(_, e)| half(e)).map(|(id, _)| id).collect();
+        for upstream in half {
+            self.tables.entry(upstream).into_iter().for_each(|e| e.phase = Phase::Waiting);
         }
     }
 
     /// After a new start: what earlier copies left half done is thrown away; their tables are copied behind a new generation.
     pub(super) async fn clean_unfinished(&mut self) -> Result<()> {
-        for entry in self.tables.entries.values_mut().filter(|e| e.phase == Phase::Waiting) {
+        let waiting: Vec<_> = self.tables.unsettled().filter(|(_, e)| e.phase == Phase::Waiting).map(|(id, _)| id).collect();
+        for upstream in waiting {
+            let Some(entry) = self.tables.entry(upstream) else { continue };
             let running = format!("_mainstem.staging.{}.{}", entry.record.table, entry.record.generation);
             self.ingest.drop_topic(&running).await?;
             self.ingest.drop_topic(&entry.staging_topic()).await?;
@@ -56,7 +66,7 @@ impl Runner {
     /// Copies a table anew beside the one that readers see.
     pub(super) async fn rebuild(&mut self, upstream: UpstreamId, reason: &str) -> Result<()> {
         self.copies.remove(&upstream);
-        let Some(entry) = self.tables.entries.get_mut(&upstream) else { return Ok(()) };
+        let Some(entry) = self.tables.entry(upstream) else { return Ok(()) };
         tracing::info!(table = %entry.record.schema.name, reason, "table is copied anew");
         self.ingest.drop_topic(&entry.staging_topic()).await?;
         entry.phase = Phase::Waiting;
@@ -66,45 +76,63 @@ impl Runner {
         Ok(())
     }
 
-    pub(super) async fn take_copy_event(&mut self, event: CopyEvent) -> Result<()> {
-        let CopyEvent { upstream, generation, what } = event;
-        let current =
-            self.tables.entries.get(&upstream).is_some_and(|e| e.phase == Phase::Copying && e.record.generation == generation);
+    /// Takes what copies have to say, as much as is there already, into one append.
+    pub(super) async fn take_copy_events(&mut self, first: CopyEvent) -> Result<()> {
+        let (mut piece, mut bytes) = (Piece::default(), 0);
+        let mut next = Some(first);
+        while let Some(event) = next {
+            if let CopyStep::Rows(rows) = &event.what {
+                bytes += rows.bytes();
+            }
+            self.take_copy_event(event, &mut piece).await?;
+            next = if bytes < GATHER_BYTES_MAX { self.copy_events.try_recv().ok() } else { None };
+        }
+        if piece.is_empty() { Ok(()) } else { self.append_beside(piece).await }
+    }
+
+    async fn take_copy_event(&mut self, event: CopyEvent, piece: &mut Piece) -> Result<()> {
+        let CopyEvent { upstream, generation, what, .. } = event;
+        let current = self.tables.get(upstream).is_some_and(|e| e.phase == Phase::Copying && e.record.generation == generation);
         if !current {
             return Ok(());
         }
         match what {
-            CopyStep::Started { schema, seen, upto } => self.copy_started(upstream, schema, seen, upto).await,
-            CopyStep::Rows(rows) => self.copy_rows(upstream, rows).await,
+            CopyStep::Started { schema, seen, upto } => self.copy_started(upstream, schema, (seen, upto), piece).await,
+            CopyStep::Rows(rows) => self.copy_rows(upstream, rows, piece),
             CopyStep::Done => self.copy_done(upstream),
             CopyStep::Failed(error) => self.copy_failed(upstream, &error).await,
         }
     }
 
-    async fn copy_started(&mut self, upstream: UpstreamId, schema: Arc<TableSchema>, seen: Seen, upto: Position) -> Result<()> {
-        let Some(entry) = self.tables.entries.get_mut(&upstream) else { return Ok(()) };
+    async fn copy_started(
+        &mut self,
+        upstream: UpstreamId,
+        schema: Arc<TableSchema>,
+        facts: (Seen, Position),
+        piece: &mut Piece,
+    ) -> Result<()> {
+        let Some(entry) = self.tables.entry(upstream) else { return Ok(()) };
         entry.start_generation(schema.clone());
-        self.copy_facts.insert(upstream, (seen, upto));
+        self.copy_facts.insert(upstream, facts);
         self.ingest.make_topic(&entry.record.topic).await?;
-        let mut piece = Piece::default();
-        self.ingest.add_generation(&mut piece, &entry.record, &empty_batch(&schema))?;
+        self.ingest.add_generation(piece, &entry.record, &empty_batch(&schema))?;
+        self.looked = None;
         self.tables.touch(upstream);
-        self.append_beside(piece).await
+        Ok(())
     }
 
-    async fn copy_rows(&mut self, upstream: UpstreamId, rows: ChangeBatch) -> Result<()> {
-        let Some(entry) = self.tables.entries.get_mut(&upstream) else { return Ok(()) };
+    fn copy_rows(&mut self, upstream: UpstreamId, rows: ChangeBatch, piece: &mut Piece) -> Result<()> {
+        let Some(entry) = self.tables.entry(upstream) else { return Ok(()) };
         entry.rows_copied += rows.len() as u64;
-        let mut piece = Piece::default();
-        self.ingest.add_rows(&mut piece, &entry.record, entry.record.generation, Arc::new(rows))?;
+        self.ingest.add_rows(piece, &entry.record, entry.record.generation, Arc::new(rows))?;
         mainstem_env::fault::point("copy.mid");
-        self.append_beside(piece).await
+        Ok(())
     }
 
     fn copy_done(&mut self, upstream: UpstreamId) -> Result<()> {
         self.copies.remove(&upstream);
         let facts = self.copy_facts.remove(&upstream);
-        if let (Some(entry), Some((seen, upto))) = (self.tables.entries.get_mut(&upstream), facts) {
+        if let (Some(entry), Some((seen, upto))) = (self.tables.entry(upstream), facts) {
             entry.phase = Phase::Finishing { seen, upto };
         }
         Ok(())
@@ -134,37 +162,39 @@ impl Runner {
     pub(super) async fn finish_copies(&mut self) -> Result<()> {
         let Some(passed) = self.passed.clone() else { return Ok(()) };
         let ready = |e: &Entry| matches!(&e.phase, Phase::Finishing { upto, .. } if self.source.covers(&passed, upto));
-        let ready: Vec<UpstreamId> = self.tables.entries.iter().filter(|(_, e)| ready(e)).map(|(id, _)| *id).collect();
-        for upstream in ready {
-            self.finish_copy(upstream, &passed).await?;
+        let ready: Vec<UpstreamId> = self.tables.unsettled().filter(|(_, e)| ready(e)).map(|(id, _)| id).collect();
+        if ready.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        // All of them at one barrier; a record that says live must not go out with an earlier one.
+        for upstream in &ready {
+            self.move_staged(*upstream).await?;
+        }
+        for upstream in ready {
+            let Some(entry) = self.tables.entry(upstream) else { continue };
+            entry.phase = Phase::Live;
+            entry.change_record(|r| {
+                r.state = TableState::Streaming;
+                r.live = Some(r.generation);
+            });
+            tracing::info!(table = %entry.record.schema.name, rows = entry.rows_copied, "table is live");
+            self.tables.touch(upstream);
+        }
+        let records = self.tables.take_changed();
+        self.ingest.commit(Piece::default(), passed, 0, records).await
     }
 
-    async fn finish_copy(&mut self, upstream: UpstreamId, passed: &Position) -> Result<()> {
-        let Some(entry) = self.tables.entries.get(&upstream) else { return Ok(()) };
+    async fn move_staged(&mut self, upstream: UpstreamId) -> Result<()> {
+        let Some(entry) = self.tables.entry(upstream).filter(|e| e.staged) else { return Ok(()) };
         let Phase::Finishing { seen, .. } = entry.phase.clone() else { return Ok(()) };
-        let record = entry.record.clone();
-        let staging = entry.staging_topic();
-        if entry.staged {
-            self.move_staged(&record, &staging, &seen).await?;
-            self.ingest.drop_topic(&staging).await?;
-        }
-        let Some(entry) = self.tables.entries.get_mut(&upstream) else { return Ok(()) };
-        entry.phase = Phase::Live;
+        let (record, staging) = (entry.record.clone(), entry.staging_topic());
         entry.staged = false;
-        entry.change_record(|r| {
-            r.state = TableState::Streaming;
-            r.live = Some(r.generation);
-        });
-        tracing::info!(table = %record.schema.name, rows = entry.rows_copied, "table is live");
-        self.tables.touch(upstream);
-        let records = self.tables.take_changed();
-        self.ingest.commit(Piece::default(), passed.clone(), 0, records).await
+        self.append_staged(&record, &staging, &seen).await?;
+        self.ingest.drop_topic(&staging).await
     }
 
     /// Staged changes that the copy did not see follow the copied rows, in commit order.
-    async fn move_staged(&mut self, record: &TableRecord, staging: &str, seen: &Seen) -> Result<()> {
+    async fn append_staged(&mut self, record: &TableRecord, staging: &str, seen: &Seen) -> Result<()> {
         let at = TopicPartition::new(staging, 0);
         let mut offset = 0;
         loop {

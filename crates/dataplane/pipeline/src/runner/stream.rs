@@ -2,7 +2,7 @@
 
 use super::{Entry, Phase, Piece, Result, Runner, StreamItem};
 use crate::metrics;
-use mainstem_connector::{ChangeStream, CommitPoint, FoundTable};
+use mainstem_connector::{ChangeStream, CommitPoint};
 use mainstem_env::JoinOnDrop;
 use mainstem_types::{ChangeBatch, Error, Position};
 use std::sync::Arc;
@@ -110,16 +110,13 @@ impl Runner {
         let mut piece = Piece::default();
         for batch in batches {
             let upstream = batch.schema.upstream;
-            if self.tables.excluded.contains_key(&upstream) {
+            if self.tables.is_excluded(upstream) {
                 continue;
             }
-            if !self.tables.entries.contains_key(&upstream) {
-                // A table the catalog poll has not shown yet.
-                let found = FoundTable { schema: batch.schema.clone(), rows_estimated: None, parent: None, excluded: None };
-                self.add_table(&found).await?;
-                self.discover_now = true;
+            if self.tables.get(upstream).is_none() {
+                self.add_streamed(batch.schema.clone()).await?;
             }
-            let Some(entry) = self.tables.entries.get_mut(&upstream) else { continue };
+            let Some(entry) = self.tables.entry(upstream) else { continue };
             entry.changes_total += batch.len() as u64;
             if let Some(end) = end {
                 entry.last_commit_us = Some(end.commit_time_us);

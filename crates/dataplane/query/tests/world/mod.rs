@@ -213,6 +213,7 @@ fn table(
         parent: None,
         error_code: failed.then(|| "PG-001".into()),
         error: None,
+        body: None,
     };
     let view = TableView {
         record: Arc::new(record),

@@ -101,6 +101,7 @@ impl Driver {
                 parent: None,
                 error_code: None,
                 error: None,
+                body: None,
             };
             driver.log.create_topic(&record.topic, topic(Cleanup::Delete)).await.unwrap();
             driver.tables.push(ModelTable { record, rows: Vec::new() });

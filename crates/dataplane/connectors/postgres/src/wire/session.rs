@@ -73,50 +73,51 @@ impl Session {
     /// Starts a `COPY ... TO STDOUT`; its rows come by `copy_next`.
     pub async fn copy_out(&mut self, sql: &str) -> Result<()> {
         self.send_query(sql).await?;
+        if self.next_copy().await? { Ok(()) } else { Err(protocol("no COPY where one was asked for")) }
+    }
+
+    /// Sends statements of which several are COPY: `next_copy` begins each.
+    pub async fn copies_out(&mut self, sql: &str) -> Result<()> {
+        self.send_query(sql).await
+    }
+
+    /// Goes on to the next COPY among the statements sent; false when there is none and all of them are done.
+    pub async fn next_copy(&mut self) -> Result<bool> {
         loop {
             let frame = self.reader.next().await?;
             match frame.tag {
-                b'H' => return Ok(()),
-                b'E' => {
-                    let error = self.server_error(&frame);
-                    self.drain().await?;
-                    return Err(error);
+                b'H' => return Ok(true),
+                b'Z' => {
+                    self.busy = false;
+                    return Ok(false);
                 }
-                b'N' | b'S' => {}
-                _ => return Err(protocol("no COPY where one was asked for")),
+                b'E' => return self.fail(&frame).await,
+                b'C' | b'N' | b'S' => {}
+                _ => return Err(protocol("something else between two COPY")),
             }
         }
     }
 
-    /// Reads on to ReadyForQuery.
-    async fn drain(&mut self) -> Result<()> {
-        loop {
-            if self.reader.next().await?.tag == b'Z' {
-                self.busy = false;
-                return Ok(());
-            }
-        }
-    }
-
-    /// Where the next CopyData lies in the buffer (`bytes`), None at the end. Valid until the next call.
+    /// Where the next row of the COPY lies in the buffer (`bytes`), None at its end. Valid until the next call.
     pub async fn copy_next(&mut self) -> Result<Option<Range<usize>>> {
         loop {
             let frame = self.reader.next().await?;
             match frame.tag {
                 b'd' => return Ok(Some(frame.body)),
-                b'c' | b'C' | b'N' | b'S' => {}
-                b'Z' => {
-                    self.busy = false;
-                    return Ok(None);
-                }
-                b'E' => {
-                    let error = self.server_error(&frame);
-                    self.drain().await?;
-                    return Err(error);
-                }
+                b'c' => return Ok(None),
+                b'N' | b'S' => {}
+                b'E' => return self.fail(&frame).await,
                 _ => return Err(protocol("something else in the middle of a COPY")),
             }
         }
+    }
+
+    /// Reads on to ReadyForQuery after an error of the server.
+    async fn fail<T>(&mut self, frame: &Frame) -> Result<T> {
+        let error = self.server_error(frame);
+        while self.reader.next().await?.tag != b'Z' {}
+        self.busy = false;
+        Err(error)
     }
 
     pub fn bytes(&self, range: Range<usize>) -> &[u8] {

@@ -9,7 +9,7 @@ use arrow::util::display::array_value_to_string;
 use mainstem_connector::{ChangeStream, Options, Seen, Source, SourceSettings, StreamItem};
 use mainstem_env::Env;
 use mainstem_postgres::connector;
-use mainstem_types::{ChangeBatch, ErrorKind, Op, Position, SourceName, TableSchema, UpstreamId};
+use mainstem_types::{ChangeBatch, ErrorKind, Op, Position, SourceName, TableBody, TableSchema, UpstreamId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +58,7 @@ pub struct Replica {
     pub failed: Vec<String>,
     pub stale: Vec<u64>,
     pub progress: usize,
+    pub bodies: BTreeMap<u64, TableBody>,
 }
 
 impl Replica {
@@ -74,9 +75,19 @@ impl Replica {
     }
 
     pub async fn copy_all(&mut self, source: &dyn Source) {
-        for found in source.discover().await.unwrap() {
+        for found in source.discover().await.unwrap().iter() {
             if found.excluded.is_none() {
                 self.copy(source, found.schema.upstream).await;
+            }
+        }
+    }
+
+    /// Looks at the catalog; tables written anew behind the log's back are stale, as for the pipeline.
+    pub async fn look(&mut self, source: &dyn Source) {
+        for found in source.discover().await.unwrap().iter() {
+            let (id, now) = (found.schema.upstream.0, found.body.unwrap());
+            if self.bodies.insert(id, now).is_some_and(|before| before.rewritten(&now)) {
+                self.stale.push(id);
             }
         }
     }
@@ -189,6 +200,7 @@ pub async fn begin(source: &Arc<dyn Source>) -> (Replica, Box<dyn ChangeStream>)
     let mut replica = Replica::default();
     let stream = source.stream(&prepared.start).await.unwrap();
     replica.copy_all(&**source).await;
+    replica.look(&**source).await;
     (replica, stream)
 }
 
