@@ -8,7 +8,6 @@ use mainstem_testkit::process::{cpu_seconds, rss_bytes, rss_peak_bytes, run as r
 use mainstem_testkit::{Mainstem, MainstemOptions, Postgres, Result};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
-use tokio_postgres::Client;
 
 pub const ROWS: [&str; 9] = ["disk", "log", "start", "snapshot", "latency", "drain", "scan", "replay", "memory"];
 

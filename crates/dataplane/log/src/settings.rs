@@ -1,5 +1,6 @@
 //! What an operator may set.
 
+use crate::TopicConfig;
 use serde::Deserialize;
 
 /// Settings of the log on disk. Sizes in bytes, times in milliseconds.
@@ -21,6 +22,10 @@ pub struct LogSettings {
     /// The same over all partitions; beyond it each keeps only its last append.
     pub tail_total_bytes_max: u64,
     pub retention_check_interval_ms: u64,
+    /// Sealed segments older than this go, in topics that say nothing themselves; never what the live tables have not flushed.
+    pub retention_ms: u64,
+    /// The same for what a partition holds beyond this many bytes; 0 = any size.
+    pub retention_bytes: u64,
 }
 
 impl Default for LogSettings {
@@ -34,6 +39,8 @@ impl Default for LogSettings {
             tail_bytes_max: 2 << 20,
             tail_total_bytes_max: 32 << 20,
             retention_check_interval_ms: 60_000,
+            retention_ms: 7 * 24 * 3600 * 1000,
+            retention_bytes: 0,
         }
     }
 }
@@ -55,6 +62,15 @@ impl LogSettings {
         self.checkpoint_interval_ms = self.checkpoint_interval_ms.max(100);
         self.retention_check_interval_ms = self.retention_check_interval_ms.max(100);
         self
+    }
+
+    /// A topic's own bounds, or ours where it has none.
+    pub(crate) fn bounds(&self, mut config: TopicConfig) -> TopicConfig {
+        if config.retention_ms.is_none() && config.retention_bytes.is_none() {
+            config.retention_ms = Some(i64::try_from(self.retention_ms).unwrap_or(i64::MAX));
+            config.retention_bytes = Some(self.retention_bytes).filter(|b| *b > 0).map(|b| i64::try_from(b).unwrap_or(i64::MAX));
+        }
+        config
     }
 
     /// Inline bytes that one WAL record gathers at most.

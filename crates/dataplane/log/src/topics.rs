@@ -154,7 +154,7 @@ impl Committer {
             let (_, _, segments) = writer.partition.extent();
             let span = |s: &Arc<crate::segment::Segment>| Span { base: s.base, bytes: s.bytes(), max_time_ms: s.max_time_ms() };
             let spans: Vec<Span> = segments.iter().map(span).collect();
-            let config = writer.partition.config();
+            let config = self.settings.bounds(writer.partition.config());
             cuts.extend(new_start(&config, &spans, writer.partition.floor(), now_ms).map(|start| (*key, start)));
         }
         if cuts.is_empty() {

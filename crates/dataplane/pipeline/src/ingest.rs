@@ -18,8 +18,6 @@ use std::time::Duration;
 
 /// How often a barrier names every partition of the source, so that a reader need not go back further.
 const FULL_BARRIER_INTERVAL: Duration = Duration::from_secs(10);
-/// Default retention of a table's topic; never past what the live tables have flushed.
-const RETENTION_MS: i64 = 7 * 24 * 3600 * 1000;
 
 /// Rows encoded for the log, and the same rows decoded for the live tables.
 #[derive(Default)]
@@ -71,7 +69,8 @@ pub struct IngestStart {
 impl Ingest {
     pub async fn new(start: IngestStart) -> Result<Self> {
         let IngestStart { env, log, schemas, tail, source, connector, database, seq, position } = start;
-        log.create_topic(BARRIER_TOPIC, delete_topic(None)).await?;
+        // Its sealed segments go as soon as no start needs them.
+        log.create_topic(BARRIER_TOPIC, delete_topic(Some(0))).await?;
         log.create_topic(TABLE_TOPIC, compact_topic()).await?;
         let last_barrier = env.clock.moment();
         Ok(Self {
@@ -108,7 +107,7 @@ impl Ingest {
     }
 
     pub async fn make_topic(&self, topic: &str) -> Result<()> {
-        self.log.create_topic(topic, delete_topic(Some(RETENTION_MS))).await
+        self.log.create_topic(topic, delete_topic(None)).await
     }
 
     pub async fn drop_topic(&self, topic: &str) -> Result<()> {

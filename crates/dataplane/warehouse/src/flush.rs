@@ -12,7 +12,8 @@ use crate::segment::Body;
 use crate::segment_writer::Written;
 use crate::source::{Source, SourceState};
 use mainstem_env::fault;
-use mainstem_types::{Error, Generation, Result, TableId};
+use mainstem_envelope::tail::Visible;
+use mainstem_types::{Error, Generation, Position, Result, TableId};
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,17 @@ pub(crate) const FLUSHED_TOPIC: &str = "_mainstem.flushed";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Flushed {
     pub tables: Vec<FlushedTable>,
+    /// The source's last barrier then, so that the barriers' topic need not keep it for a source that stands still.
+    #[serde(default)]
+    pub barrier: Option<LastBarrier>,
+}
+
+/// What a start needs of a source's last barrier.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LastBarrier {
+    pub seq: u64,
+    pub position: Position,
+    pub commit_time_us: i64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,10 +74,12 @@ impl Source {
                 failed.get_or_insert(error);
             }
         }
-        let flushed = self.with_state(|state| {
+        let mut flushed = self.with_state(|state| {
             state.touch();
             flushed(state)
         });
+        let last = |v: &Visible| LastBarrier { seq: v.seq, position: v.position.clone(), commit_time_us: v.commit_time_us };
+        flushed.barrier = self.visible.borrow().as_ref().map(last);
         fault::point("flush.before_floor");
         failed.map_or(Ok(flushed), Err)
     }
@@ -201,7 +215,7 @@ fn flushed(state: &mut SourceState) -> Flushed {
             tables.push(FlushedTable { table: id, generation: rows.home.generation, resume: rows.flushed });
         }
     }
-    Flushed { tables }
+    Flushed { tables, barrier: None }
 }
 
 /// Merges runs of a generation when there are many. Left out are entries of rows that are dead in the last commit; those that died

@@ -3,7 +3,7 @@
 use crate::codes;
 use crate::delta::DeltaTable;
 use crate::files::{DataFile, arrow_error, io_error, load, read, segment_of};
-use crate::flush::{FLUSHED_TOPIC, Flushed};
+use crate::flush::{FLUSHED_TOPIC, Flushed, LastBarrier};
 use crate::keys::KeyCodec;
 use crate::metrics;
 use crate::replay::GroupReader;
@@ -53,7 +53,7 @@ pub(crate) async fn last_words(log: &dyn EventLog, topic: &str, from: i64, words
 pub(crate) struct Words {
     pub records: Vec<TableRecord>,
     pub dropped: Vec<TableId>,
-    pub barriers: BTreeMap<SourceName, Barrier>,
+    pub barriers: BTreeMap<SourceName, LastBarrier>,
     pub flushed: BTreeMap<(TableId, u32), Resume>,
 }
 
@@ -75,16 +75,22 @@ pub(crate) async fn read_words(log: &dyn EventLog) -> Result<Words> {
     last_words(log, BARRIER_TOPIC, 0, &mut barriers).await?;
     for (_, value) in barriers.into_values() {
         let Some(value) = value else { continue };
-        let barrier = decode_barrier(&value)?;
-        words.barriers.insert(barrier.source.clone(), barrier);
+        let Barrier { source, seq, position, commit_time_us, .. } = decode_barrier(&value)?;
+        words.barriers.insert(source, LastBarrier { seq, position, commit_time_us });
     }
     let mut flushed = LastWords::new();
     last_words(log, FLUSHED_TOPIC, 0, &mut flushed).await?;
-    for (_, value) in flushed.into_values() {
+    for (key, (_, value)) in flushed {
         let Some(value) = value else { continue };
-        let flushed: Flushed = serde_json::from_slice(&value)
-            .map_err(|e| Error::corrupt(codes::CORRUPT, format!("a record of {FLUSHED_TOPIC} cannot be read")).caused_by(e))?;
+        let bad = || Error::corrupt(codes::CORRUPT, format!("a record of {FLUSHED_TOPIC} cannot be read"));
+        let flushed: Flushed = serde_json::from_slice(&value).map_err(|e| bad().caused_by(e))?;
         words.flushed.extend(flushed.tables.into_iter().map(|t| ((t.table, t.generation.0), t.resume)));
+        let Some(barrier) = flushed.barrier else { continue };
+        let name = std::str::from_utf8(&key).ok().and_then(|name| SourceName::new(name).ok()).ok_or_else(bad)?;
+        let later = |known: &LastBarrier| known.seq < barrier.seq;
+        if words.barriers.get(&name).is_none_or(later) {
+            words.barriers.insert(name, barrier);
+        }
     }
     Ok(words)
 }

@@ -11,7 +11,7 @@ use crate::source::{Source, SourceState};
 use crate::table::{Gone, Ground};
 use async_trait::async_trait;
 use mainstem_env::{Env, JoinOnDrop, Moment, blocking, spawn, spawn_thread};
-use mainstem_envelope::Schemas;
+use mainstem_envelope::{Schemas, decode_barrier};
 use mainstem_envelope::tail::{self, Group, LiveTables, Receiver, Sender, Visible};
 use mainstem_log::{Cleanup, EventLog, PartitionAppend, RecordBatchBuilder, TopicConfig, TopicPartition};
 use mainstem_types::barrier::BARRIER_TOPIC;
@@ -40,13 +40,22 @@ pub struct Warehouse {
     pub(crate) schemas: Arc<Schemas>,
     pub(crate) sources: RwLock<BTreeMap<SourceName, Arc<Source>>>,
     appliers: Mutex<BTreeMap<SourceName, Applier>>,
-    /// How far the barriers' topic was read, and each source's last barrier in it.
-    barrier_words: tokio::sync::Mutex<(i64, LastWords)>,
+    barrier_words: tokio::sync::Mutex<BarrierWords>,
     /// Flushing and compaction.
     upkeep: Mutex<Vec<JoinOnDrop<()>>>,
     /// Directories of sources that were forgotten, while snapshots read them.
     forgotten: Mutex<Vec<Gone>>,
     pub(crate) stop: watch::Sender<bool>,
+}
+
+/// What was read of the barriers' topic.
+#[derive(Default)]
+struct BarrierWords {
+    end: i64,
+    /// Each source's last barrier in it: offset and number.
+    last: BTreeMap<SourceName, (i64, u64)>,
+    /// The barrier in the record of each source's last flush.
+    noted: BTreeMap<SourceName, u64>,
 }
 
 /// The thread that applies a source's groups.
@@ -140,20 +149,26 @@ impl Warehouse {
             flushed
         });
         let flushed = flushed.await.ok_or_else(|| Error::bug(codes::IO, "a flush panicked; its tables stay in memory"))??;
-        if flushed.tables.is_empty() {
+        if flushed.tables.is_empty() && flushed.barrier.is_none() {
             return Ok(());
         }
         let text = serde_json::to_vec(&flushed)
             .map_err(|e| Error::bug(codes::MISFIT, "a flush record cannot be written as JSON").caused_by(e))?;
-        let now_ms = self.ground.env.clock.now_us() / 1000;
-        let mut record = RecordBatchBuilder::new(now_ms);
-        record.push(now_ms, Some(source.name.as_str().as_bytes()), Some(&text), &[]);
-        let to = TopicPartition::new(FLUSHED_TOPIC, 0);
-        self.log.append(vec![PartitionAppend { to, batches: record.finish(), records: 1 }], None).await?;
+        self.note_flushed(&source.name, Some(&text)).await?;
         self.move_floors(&source, &flushed).await
     }
 
-    /// The log may forget what is durable in tables. Of barriers, the last of each source stays: it is the source's position.
+    async fn note_flushed(&self, source: &SourceName, text: Option<&[u8]>) -> Result<()> {
+        let now_ms = self.ground.now_ms();
+        let mut record = RecordBatchBuilder::new(now_ms);
+        record.push(now_ms, Some(source.as_str().as_bytes()), text, &[]);
+        let to = TopicPartition::new(FLUSHED_TOPIC, 0);
+        self.log.append(vec![PartitionAppend { to, batches: record.finish(), records: 1 }], None).await?;
+        Ok(())
+    }
+
+    /// The log may forget what is durable in tables. Of barriers, the last of each source stays, the source's position, unless the record
+    /// of its last flush has it.
     async fn move_floors(&self, source: &Source, flushed: &Flushed) -> Result<()> {
         let floors = source.with_state(|state| {
             let floor = |id: &TableId| flushed.tables.iter().filter(|t| t.table == *id).map(|t| t.resume.offset).min();
@@ -163,12 +178,19 @@ impl Warehouse {
             self.log.set_retention_floor(&TopicPartition { topic, partition: 0 }, offset);
         }
         let mut words = self.barrier_words.lock().await;
-        let (from, last) = &mut *words;
-        *from = last_words(self.log.as_ref(), BARRIER_TOPIC, *from, last).await?;
-        last.values_mut().for_each(|(_, value)| *value = None);
-        if let Some(floor) = last.values().map(|(offset, _)| *offset).min() {
-            self.log.set_retention_floor(&TopicPartition::new(BARRIER_TOPIC, 0), floor);
+        let mut fresh = LastWords::new();
+        words.end = last_words(self.log.as_ref(), BARRIER_TOPIC, words.end, &mut fresh).await?;
+        for (_, (offset, value)) in fresh {
+            let Some(value) = value else { continue };
+            let barrier = decode_barrier(&value)?;
+            words.last.insert(barrier.source, (offset, barrier.seq));
         }
+        if let Some(barrier) = &flushed.barrier {
+            words.noted.insert(source.name.clone(), barrier.seq);
+        }
+        let needed = words.last.iter().filter(|(name, (_, seq))| words.noted.get(name).is_none_or(|noted| noted < seq));
+        let floor = needed.map(|(_, (offset, _))| *offset).min().unwrap_or(words.end);
+        self.log.set_retention_floor(&TopicPartition::new(BARRIER_TOPIC, 0), floor);
         Ok(())
     }
 
@@ -341,6 +363,7 @@ impl LiveTables for Warehouse {
             self.forgotten.lock().extend(retired.into_iter().flatten());
             self.remove_forgotten().await;
         }
-        Ok(())
+        self.barrier_words.lock().await.last.remove(name);
+        self.note_flushed(name, None).await
     }
 }

@@ -4,7 +4,9 @@
 mod support;
 
 use mainstem_envelope::tail::LiveTables;
+use mainstem_log::EventLog;
 use mainstem_types::SourceName;
+use mainstem_types::barrier::BARRIER_TOPIC;
 use mainstem_warehouse::WarehouseSettings;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -111,4 +113,29 @@ async fn a_forgotten_source_leaves_nothing() {
     assert_eq!(names(&dir.path().join("tables")), BTreeSet::new());
     assert_eq!(names(&dir.path().join("index")), BTreeSet::from(["seed".to_string()]));
     assert!(driver.warehouse.snapshot().unwrap().tables.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn barriers_that_no_start_needs_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut driver = Driver::start(25, dir.path(), settings(0)).await;
+    for _ in 0..400 {
+        driver.barrier(Vec::new(), Vec::new(), Vec::new()).await;
+    }
+    driver.change().await;
+    driver.check();
+    driver.warehouse.flush(None).await.unwrap();
+    let extent = |driver: &Driver| {
+        let info = driver.log.partitions().into_iter().find(|p| &*p.at.topic == BARRIER_TOPIC).unwrap();
+        (info.start, info.end)
+    };
+    driver.log.retain().await.unwrap();
+    let (start, end) = extent(&driver);
+    assert!(start > 0 && start < end, "barriers {start} to {end} are left");
+    let seqs = driver.warehouse.snapshot().unwrap().seqs.clone();
+    driver.reopen(false).await;
+    assert_eq!(driver.warehouse.snapshot().unwrap().seqs, seqs);
+    driver.check();
+    driver.change().await;
+    driver.check();
 }

@@ -424,7 +424,7 @@ impl Driver {
         self.barrier(parts, batches, records).await;
     }
 
-    async fn barrier(&mut self, mut parts: Vec<PartitionAppend>, batches: Vec<TableBatch>, records: Vec<Arc<TableRecord>>) {
+    pub async fn barrier(&mut self, mut parts: Vec<PartitionAppend>, batches: Vec<TableBatch>, records: Vec<Arc<TableRecord>>) {
         if !records.is_empty() {
             parts.push(table_append(&records.iter().map(Arc::as_ref).collect::<Vec<_>>(), 0));
         }
