@@ -5,15 +5,16 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::{join, join_all};
-use mainstem_env::{Clock, Disk, Env, Moment, OpenMode};
+use mainstem_env::{Clock, Disk, DiskFile, Env, Mapped, Moment, OpenMode};
 use mainstem_log::{Cleanup, EventLog, LocalLog, LogSettings, PartitionAppend, RecordBatchBuilder, TopicConfig, TopicPartition};
 use mainstem_testkit::disk::SimDisk;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 const TOPIC: &str = "_words";
@@ -458,11 +459,92 @@ async fn readers_go_on_while_their_segments_are_replaced() {
     assert!(log.partitions()[0].bytes < 20_000);
 }
 
+/// A disk on which the first opening of one file for reading waits until it is let go.
+struct Gate {
+    disk: SimDisk,
+    path: PathBuf,
+    wait: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
+}
+
+impl Disk for Gate {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let wait = if path == self.path && mode == OpenMode::Read { self.wait.lock().unwrap().take() } else { None };
+        if let Some((arrived, go)) = wait {
+            arrived.send(()).unwrap();
+            go.recv().unwrap();
+        }
+        self.disk.open(path, mode)
+    }
+    fn map(&self, path: &Path) -> io::Result<Mapped> {
+        self.disk.map(path)
+    }
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.disk.create_dir_all(path)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.disk.list(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.hard_link(from, to)
+    }
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove_file(path)
+    }
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove_dir_all(path)
+    }
+    fn exists(&self, path: &Path) -> bool {
+        self.disk.exists(path)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk.sync_dir(path)
+    }
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        self.disk.free_bytes(path)
+    }
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
+        self.disk.lock(path)
+    }
+}
+
+#[tokio::test]
+async fn a_reader_whose_file_went_away_reads_the_new_one() {
+    let (disk, watch) = (SimDisk::new(), Arc::new(Watch::default()));
+    let path = dir().join(format!("{TOPIC}-0/{:020}.log", 0));
+    let ((arrived, at_gate), (go, wait)) = (mpsc::channel(), mpsc::channel());
+    let gate = Gate { disk: disk.clone(), path: path.clone(), wait: Mutex::new(Some((arrived, wait))) };
+    let log = LocalLog::open(Env { clock: watch.clone(), disk: Arc::new(gate) }, &dir(), settings()).unwrap();
+    log.create_topic(TOPIC, config(Cleanup::Compact)).await.unwrap();
+    for key in 0..3 {
+        fill(&log, &watch, key).await;
+    }
+    let reader = async { read_from(&log, 0).await.unwrap() };
+    let compaction = async {
+        while at_gate.try_recv().is_err() {
+            tokio::task::yield_now().await;
+        }
+        // Then the checkpoint, after which the old files go.
+        while disk.exists(&path) {
+            log.retain().await.unwrap();
+            watch.advance(40_000);
+        }
+        go.send(()).unwrap();
+    };
+    let (found, ()) = join(reader, compaction).await;
+    let last: Vec<i64> = found.keys().copied().filter(|offset| offset % 12 == 11).collect();
+    assert_eq!(last, [11, 23, 35]);
+    assert!(!found.contains_key(&0));
+}
+
 #[tokio::test]
 async fn compaction_survives_the_deletion_of_its_topic() {
     let (disk, watch) = (SimDisk::new(), Arc::new(Watch::default()));
     let log = fresh(&disk, &watch).await;
-    for round in 0..40 {
+    // The last round leaves old files to the checkpoint of the end.
+    for round in 0..41 {
         for key in 0..5 {
             fill(&log, &watch, key).await;
         }
