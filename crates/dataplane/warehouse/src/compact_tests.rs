@@ -41,7 +41,7 @@ fn small_files_and_dead_ones_are_chosen() {
     // A tiny one costs nothing by its dead rows.
     check(&[(1000, 10, 9)], &[]);
     // Nothing that a directory may hold makes it fail.
-    check(&[(u64::MAX / 4, u64::MAX, u64::MAX), (0, 0, 0)], &[0]);
+    check(&[(u64::MAX / 4, u32::MAX.into(), u32::MAX.into()), (0, 0, 0)], &[0]);
 }
 
 #[test]
