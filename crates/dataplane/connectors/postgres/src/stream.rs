@@ -11,10 +11,11 @@ use crate::decoder::Decoder;
 use crate::feedback::{self, Feedback};
 use crate::position::Place;
 use crate::source::Inner;
-use crate::wire::{Frame, FrameReader, Io, ServerError, protocol};
+use crate::wire::{Duplex, Frame, FrameReader, Io, ServerError, protocol};
 use async_trait::async_trait;
 use futures::FutureExt;
 use mainstem_connector::{ChangeStream, StreamItem};
+use mainstem_env::net::LowWater;
 use mainstem_env::{JoinOnDrop, Moment, spawn};
 use mainstem_types::{Error, Position, Result};
 use std::sync::Arc;
@@ -30,7 +31,9 @@ const BEHIND_US: i64 = 20_000;
 /// While behind, gathering may take this share of the lag, up to a bound.
 const GATHER_SHARE: u32 = 4;
 const GATHER_TIME_MAX: Duration = Duration::from_millis(50);
-/// The walsender sends message by message and would wake us for each: while behind we look this often instead.
+/// The walsender sends message by message, and waking us for each costs it more than the message: while behind, so much must be there ...
+const GATHER_BYTES: u32 = 64 << 10;
+/// ... or, where the socket knows no such mark, we look this often instead.
 const GATHER_PAUSE: Duration = Duration::from_millis(1);
 /// Positions without rows are told about this often, unless somebody waits for one.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -49,6 +52,8 @@ pub struct Stream {
     /// When the server sent what was read last, microseconds since 1970 by its clock.
     sent_us: i64,
     progress_at: Moment,
+    /// The socket's mark is up.
+    coalescing: bool,
 }
 
 struct Asking {
@@ -59,6 +64,7 @@ struct Asking {
 enum Feed {
     Live {
         reader: FrameReader<ReadHalf<Box<dyn Io>>>,
+        low_water: Option<LowWater>,
         _status: JoinOnDrop<()>,
     },
     Bulk(Box<Bulk>),
@@ -70,16 +76,16 @@ impl Stream {
     pub fn new(source: Arc<Inner>, decoder: Decoder, feedback: Arc<Feedback>, bulk: Option<Bulk>) -> Self {
         let progress_at = source.env.clock.moment();
         let feed = bulk.map_or(Feed::Connect, |b| Feed::Bulk(Box::new(b)));
-        Self { source, decoder, feedback, feed, asking: None, idle_lsn: 0, sent_us: 0, progress_at }
+        Self { source, decoder, feedback, feed, asking: None, idle_lsn: 0, sent_us: 0, progress_at, coalescing: false }
     }
 
     /// Connects for streaming now, so that errors show when the stream is opened.
     pub async fn connect(&mut self) -> Result<()> {
         let sql = self.source.start_replication(self.decoder.passed());
         let session = self.source.settings.target.connect(&self.source.env, true).await?;
-        let (reader, write) = session.copy_both(&sql).await?;
+        let Duplex { reader, write, low_water } = session.copy_both(&sql).await?;
         let status = feedback::start(self.source.env.clone(), self.feedback.clone(), write);
-        self.feed = Feed::Live { reader, _status: status };
+        self.feed = Feed::Live { reader, low_water, _status: status };
         Ok(())
     }
 
@@ -101,6 +107,7 @@ impl Stream {
     }
 
     async fn live(&mut self) -> Result<()> {
+        self.wake_at_once();
         let started = self.source.env.clock.moment();
         loop {
             let Feed::Live { reader, .. } = &mut self.feed else { return Ok(()) };
@@ -115,22 +122,51 @@ impl Stream {
             }
             let behind = self.behind();
             let gather = behind.map_or(GATHER_TIME, |lag| (lag / GATHER_SHARE).min(GATHER_TIME_MAX));
-            let clock = self.source.env.clock.clone();
-            if self.decoder.is_full() || clock.moment() - started > gather {
-                return self.decoder.flush();
-            }
-            if behind.is_some() {
-                clock.sleep(GATHER_PAUSE).await;
-            }
-            let Feed::Live { reader, .. } = &mut self.feed else { return Ok(()) };
-            let more = match reader.fill().now_or_never() {
-                Some(read) => read.is_ok(),
-                // A walsender with a backlog that sends nothing has no processor just now: small items would take more of it away.
-                None => behind.is_some(),
-            };
+            let left = gather.saturating_sub(self.source.env.clock.moment() - started);
+            let more = !left.is_zero()
+                && !self.decoder.is_full()
+                && match behind {
+                    Some(_) => self.gather(left).await,
+                    None => self.read_ready(),
+                };
             if !more {
                 return self.decoder.flush();
             }
+        }
+    }
+
+    /// Reads what has come; false when nothing has.
+    fn read_ready(&mut self) -> bool {
+        let Feed::Live { reader, .. } = &mut self.feed else { return false };
+        matches!(reader.fill().now_or_never(), Some(Ok(_)))
+    }
+
+    /// Reads more of a backlog, in large pieces, for at most `left`. That nothing came is no end of it: the walsender may have no processor
+    /// just now, and small items would take more of it away. False when the connection broke.
+    async fn gather(&mut self, left: Duration) -> bool {
+        let clock = self.source.env.clock.clone();
+        let Feed::Live { reader, low_water, .. } = &mut self.feed else { return false };
+        if !low_water.as_ref().is_some_and(|mark| mark.set(GATHER_BYTES).is_ok()) {
+            clock.sleep(GATHER_PAUSE).await;
+            return !matches!(reader.fill().now_or_never(), Some(Err(_)));
+        }
+        self.coalescing = true;
+        tokio::select! {
+            biased;
+            read = reader.fill() => read.is_ok(),
+            () = clock.sleep(left) => true,
+        }
+    }
+
+    /// From here on every byte wakes us again: a lone commit waits for nothing.
+    fn wake_at_once(&mut self) {
+        if std::mem::take(&mut self.coalescing)
+            && let Feed::Live { low_water: Some(mark), .. } = &self.feed
+            && let Err(error) = mark.set(1)
+        {
+            // It was set a moment ago, so it can be set. A new connection has none.
+            tracing::warn!(%error, "the socket keeps its mark; connecting anew");
+            self.feed = Feed::Connect;
         }
     }
 

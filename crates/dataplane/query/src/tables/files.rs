@@ -31,9 +31,7 @@ pub(crate) fn live_rows(file: &FileView) -> u64 {
 
 /// The plan piece of a file: where it is, which rows are alive, and the ranges of its values.
 pub(crate) fn planned(file: &FileView, schema: &SchemaRef) -> PartitionedFile {
-    let derived = file.derived.get_or_init(|| {
-        Arc::new(Derived { living: living(file), planned: Mutex::new(None) })
-    });
+    let derived = file.derived.get_or_init(|| Arc::new(Derived { living: living(file), planned: Mutex::new(None) }));
     let Some(derived) = derived.downcast_ref::<Derived>() else {
         // Somebody else's derivation sits there: right, only slower.
         return piece(file, schema, living(file));

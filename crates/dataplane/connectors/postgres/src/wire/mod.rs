@@ -13,13 +13,42 @@ pub use session::{Row, Session};
 
 use crate::{codes, metrics};
 use bytes::{Buf, BytesMut};
+use mainstem_env::net::{LowWater, TcpStream, UnixStream};
 use mainstem_types::{Error, Result};
 use std::ops::Range;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf, WriteHalf};
+use tokio_rustls::client::TlsStream;
 
 /// A connection's byte stream: TCP, TLS over TCP, or a Unix socket.
-pub trait Io: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Io for T {}
+pub trait Io: AsyncRead + AsyncWrite + Send + Sync + Unpin {
+    /// The mark below which it does not wake its reader, where it has one.
+    fn low_water(&self) -> Option<LowWater>;
+}
+
+impl Io for TcpStream {
+    fn low_water(&self) -> Option<LowWater> {
+        LowWater::of(self).ok()
+    }
+}
+
+impl Io for TlsStream<TcpStream> {
+    fn low_water(&self) -> Option<LowWater> {
+        self.get_ref().0.low_water()
+    }
+}
+
+impl Io for UnixStream {
+    fn low_water(&self) -> Option<LowWater> {
+        None
+    }
+}
+
+/// Both directions of a session that streams.
+pub struct Duplex {
+    pub reader: FrameReader<ReadHalf<Box<dyn Io>>>,
+    pub write: WriteHalf<Box<dyn Io>>,
+    pub low_water: Option<LowWater>,
+}
 
 /// Postgres refuses larger messages itself.
 const MESSAGE_BYTES_MAX: usize = (1 << 30) + 1024;

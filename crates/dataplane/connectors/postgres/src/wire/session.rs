@@ -1,12 +1,12 @@
 //! A session that is logged in: simple queries, COPY out, and the switch to replication.
 
-use super::{Frame, FrameReader, Io, ServerError, lost, protocol};
+use super::{Duplex, Frame, FrameReader, Io, ServerError, lost, protocol};
 use crate::codes;
 use bytes::BytesMut;
 use mainstem_types::{Error, Result};
 use postgres_protocol::message::frontend;
 use std::ops::Range;
-use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::AsyncWriteExt;
 
 /// One row of a catalog query, as text.
 pub type Row = Vec<Option<String>>;
@@ -135,7 +135,7 @@ impl Session {
     }
 
     /// Sends START_REPLICATION and returns both directions once the server streams.
-    pub async fn copy_both(mut self, sql: &str) -> Result<(FrameReader<ReadHalf<Box<dyn Io>>>, WriteHalf<Box<dyn Io>>)> {
+    pub async fn copy_both(mut self, sql: &str) -> Result<Duplex> {
         self.send_query(sql).await?;
         loop {
             let frame = self.reader.next().await?;
@@ -146,6 +146,7 @@ impl Session {
                 _ => return Err(protocol("no replication where it was asked for")),
             }
         }
+        let low_water = self.reader.io().low_water();
         let mut write = None;
         let reader = self.reader.map(|io| {
             let (read, other) = tokio::io::split(io);
@@ -153,7 +154,7 @@ impl Session {
             read
         });
         let write = write.ok_or_else(|| protocol("nothing"))?;
-        Ok((reader, write))
+        Ok(Duplex { reader, write, low_water })
     }
 }
 
