@@ -48,6 +48,15 @@ pub(crate) fn refused(error: io::Error) -> Error {
         .caused_by(error)
 }
 
+/// The same refusal for another who asked.
+pub(crate) fn again(error: &Error) -> Error {
+    let again = Error::new(error.kind(), error.code(), error.message());
+    match error.hint_text() {
+        Some(hint) => again.hint(hint),
+        None => again,
+    }
+}
+
 pub(crate) fn full() -> Error {
     Error::retry(DISK_FULL, "the disk of the log is full or down to its reserve; appends wait, reads go on")
         .hint("free space on that disk, or lower retention; no restart is needed")

@@ -407,8 +407,7 @@ impl Committer {
                 self.undo(staged.marks);
             }
             self.release(staged.transaction, &staged.extents);
-            let again = if self.poisoned { codes::poisoned() } else { Error::new(first.kind(), first.code(), first.message()) };
-            let _ = staged.answer.send(Err(again));
+            let _ = staged.answer.send(Err(codes::again(&first)));
         }
     }
 

@@ -56,7 +56,7 @@ impl Committer {
             for AskedTopic { name, config, answer } in some {
                 let outcome = check_topic(&name, &config).and_then(|()| match (self.topics.get(&name), &made) {
                     (Some(topic), _) if topic.config == config => Ok(()),
-                    (None, Err(error)) => Err(Error::new(error.kind(), error.code(), error.message())),
+                    (None, Err(error)) => Err(codes::again(error)),
                     _ => self.alter_topic(&name, config),
                 });
                 let _ = answer.send(outcome);
