@@ -21,6 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+/// Least time between two checkpoints that are made so that segments can be removed.
+const FREEING_INTERVAL: Duration = Duration::from_secs(1);
+
 pub struct Committer {
     pub(crate) shared: Arc<Shared>,
     pub(crate) settings: LogSettings,
@@ -451,7 +454,9 @@ impl Committer {
         self.remove_gone();
         let due = now - self.last_checkpoint >= Duration::from_millis(self.settings.checkpoint_interval_ms);
         let long = self.wal_bytes_since >= self.settings.wal_file_bytes;
-        if self.changed && (due || long) && !self.checkpoint_runs && !self.poisoned {
+        // Not at every tick: on a full disk each would fail.
+        let freeing = !self.pending.gone.is_empty() && now - self.last_checkpoint >= FREEING_INTERVAL;
+        if self.changed && (due || long || freeing) && !self.checkpoint_runs && !self.poisoned {
             self.last_checkpoint = now;
             let work = self.checkpoint_work(false);
             self.checkpoint_runs = true;
@@ -472,14 +477,13 @@ impl Committer {
         self.checkpointer.iter().for_each(Checkpointer::settle);
     }
 
-    /// Has files removed that the WAL says are gone.
+    /// Has directories of deleted topics removed: a start reads that they are gone before it opens anything. Segments that retention took
+    /// wait for a checkpoint without them, because a start opens what the last one names.
     fn remove_gone(&mut self) {
-        let Work { gone, gone_dirs, .. } = &mut self.pending;
-        if gone.is_empty() && gone_dirs.is_empty() {
-            return;
+        if !self.pending.gone_dirs.is_empty() {
+            let gone_dirs = std::mem::take(&mut self.pending.gone_dirs);
+            self.give(Work { gone_dirs, ..Work::default() });
         }
-        let (gone, gone_dirs) = (std::mem::take(gone), std::mem::take(gone_dirs));
-        self.give(Work { gone, gone_dirs, ..Work::default() });
     }
 
     fn checkpoint_work(&mut self, clean: bool) -> Work {
@@ -514,6 +518,7 @@ impl Committer {
                 // Those of a topic deleted since went with its directory.
                 let live = |segment: &Arc<Segment>| self.writers.values().any(|w| Arc::ptr_eq(&w.partition.dir, &segment.dir));
                 self.pending.replaced.extend(work.replaced.into_iter().filter(live));
+                self.pending.gone.extend(work.gone.into_iter().filter(live));
                 self.pending.dirs.extend(work.dirs);
                 self.changed = true;
                 tracing::warn!(%error, "no checkpoint, for lack of room");

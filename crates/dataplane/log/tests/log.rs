@@ -474,6 +474,38 @@ async fn retention_stops_at_the_floor() {
 }
 
 #[tokio::test]
+async fn a_start_does_not_miss_what_retention_took() {
+    for seed in 0..3 {
+        let disk = SimDisk::new();
+        // The last checkpoint knows only a segment that is then sealed and taken.
+        let quiet = LogSettings { checkpoint_interval_ms: 3_600_000, ..settings() };
+        let log = fresh(&disk, quiet.clone()).await;
+        log.create_topic(TOPIC, TopicConfig { retention_ms: Some(1), ..config() }).await.unwrap();
+        log.append(vec![part(0, 0, 1, 10)], None).await.unwrap();
+        crash(&disk, log, seed);
+        let log = fresh(&disk, quiet.clone()).await;
+        for id in 1..40 {
+            log.append(vec![part(0, id, 1, 3_000)], None).await.unwrap();
+        }
+        log.set_retention_floor(&at(0), 40);
+        log.retain().await.unwrap();
+        let left = content(&log, 0).await;
+        let first = dir().join(format!("{TOPIC}-0")).join(format!("{:020}.log", 0));
+        for _ in 0..2000 {
+            if !disk.exists(&first) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            log.retain().await.unwrap();
+        }
+        assert!(!disk.exists(&first), "retention frees the disk without waiting for the next checkpoint's time");
+        crash(&disk, log, seed);
+        let log = fresh(&disk, quiet).await;
+        assert_eq!(content(&log, 0).await, left);
+    }
+}
+
+#[tokio::test]
 async fn a_deleted_topic_stays_deleted() {
     let disk = SimDisk::new();
     for seed in 0..20 {
