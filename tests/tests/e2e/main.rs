@@ -13,6 +13,7 @@ mod idle;
 mod kill;
 mod large_tx;
 mod psql;
+mod queries;
 mod readers;
 mod restart_source;
 mod same_answers;
