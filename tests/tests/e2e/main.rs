@@ -15,6 +15,7 @@ mod kill;
 mod large_tx;
 mod many;
 mod psql;
+mod queries;
 mod readers;
 mod restart_source;
 mod same_answers;

@@ -12,6 +12,19 @@ pub const FIELD_ID_KEY: &str = "PARQUET:field_id";
 /// Arrow field metadata key with the source's own type name, e.g. `uuid` or `public.mpaa_rating`.
 pub const SOURCE_TYPE_KEY: &str = "mainstem.source_type";
 
+/// Under `SOURCE_TYPE_KEY`: a computed numeric that is shown with as many digits as Postgres gives a quotient of its size.
+pub const QUOTIENT: &str = "mainstem.quotient";
+
+/// The digits after the point that Postgres gives a quotient: 16 for 1 to 10,000, four less or more for each factor of 10,000, and
+/// never less than its operands have (`select_div_scale`, which looks at the first digits of both).
+pub fn quotient_scale(value: i128, scale: u32) -> u32 {
+    let digits = value.unsigned_abs().checked_ilog10().map_or(0, |digits| digits + 1);
+    // The number of whole groups of four digits before the point, or minus that of zeros behind it.
+    let weight = (i64::from(digits) - i64::from(scale) - 1).div_euclid(4);
+    let weight = if value == 0 { -1 } else { weight };
+    u32::try_from(16 - 4 * weight).unwrap_or(0).min(scale)
+}
+
 /// The type of a column. Anything without a variant of its own is `Text`: the source's exact text under its type's name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

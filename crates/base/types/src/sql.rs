@@ -38,6 +38,9 @@ pub trait SqlSession: Send + Sync {
     /// Stops the running statement; it ends with SQLSTATE 57014. Nothing happens when none runs.
     fn cancel(&self);
 
+    /// Columns of an open cursor (`DECLARE`), which the Postgres protocol describes as a portal.
+    fn cursor(&self, name: &str) -> Option<SchemaRef>;
+
     /// The value of a run-time setting (`SHOW name`), for ParameterStatus.
     fn setting(&self, name: &str) -> Option<String>;
 
@@ -52,6 +55,8 @@ pub trait SqlSession: Send + Sync {
 #[async_trait]
 pub trait PreparedStatement: Send + Sync {
     fn parameter_types(&self) -> &[DataType];
+    /// The Postgres name of a parameter's type where its Arrow type does not say it (`uuid`, `jsonb`, `oid[]`); else empty.
+    fn parameter_source(&self, at: usize) -> &str;
     /// Columns it returns; None for commands. A field's metadata `mainstem.source_type` names its Postgres type where the
     /// Arrow type does not say it (uuid, json, jsonb, ...).
     fn columns(&self) -> Option<SchemaRef>;

@@ -1,7 +1,7 @@
 //! The engine: what all sessions share.
 
 use crate::codes;
-use crate::functions;
+use crate::functions::{self, FunctionsByName};
 use crate::session::{Session, SessionFacts};
 use crate::settings::QuerySettings;
 use crate::sql::rewrite::Rewriter;
@@ -42,6 +42,7 @@ pub struct QueryEngine {
     pub(crate) base: SessionState,
     /// What expressions mean, first word first.
     pub(crate) planners: Vec<Arc<dyn ExprPlanner>>,
+    pub(crate) functions: FunctionsByName,
     pub(crate) rewriter: Rewriter,
     pub(crate) library: Library,
     /// Open sessions by a number of our own: the door's number may be taken twice by different doors.
@@ -72,10 +73,12 @@ impl QueryEngine {
         let world = world(&env, &settings)?;
         let base = base_state(&settings, world).map_err(engine_error)?;
         let library = Library::new().map_err(engine_error)?;
-        let mut planners = vec![functions::operators()];
+        let functions = functions::by_name();
+        let mut planners = vec![functions::operators(functions.clone())];
         planners.extend(base.expr_planners().iter().cloned());
         Ok(Arc::new_cyclic(|me| Self {
             planners,
+            functions,
             env,
             snapshots,
             control,

@@ -7,7 +7,7 @@ use crate::{codes, enforce, functions, system, tables};
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef, TimeUnit};
 use datafusion::catalog::{TableFunctionArgs, TableProvider};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::{DFSchema, DataFusionError, TableReference, plan_err};
+use datafusion::common::{DFSchema, DataFusionError, ScalarValue, TableReference, plan_err};
 use datafusion::datasource::{cte_worktable::CteWorkTable, provider_as_source};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
@@ -35,6 +35,8 @@ pub(crate) struct Scope {
     pub(crate) search_path: Vec<String>,
     /// The session's settings, for `current_setting` and `pg_settings`.
     pub(crate) settings: Vec<(String, String)>,
+    /// SET from within the statement.
+    pub(crate) setter: functions::Setter,
     notices: Mutex<Vec<String>>,
     /// Whether a table was opened whose rows are made at planning time, so that the plan serves one execution only.
     momentary: AtomicBool,
@@ -47,6 +49,7 @@ impl Scope {
         snapshot: Arc<Snapshot>,
         settings: Vec<(String, String)>,
         search_path: Vec<String>,
+        setter: functions::Setter,
     ) -> Self {
         let mut state = engine.base.clone();
         state.mark_start_execution();
@@ -57,6 +60,7 @@ impl Scope {
             state,
             search_path,
             settings,
+            setter,
             notices: Mutex::default(),
             momentary: AtomicBool::new(false),
         }
@@ -79,7 +83,13 @@ impl Scope {
         let names = Names { scope: self, types: Arc::new(Types) };
         let options = ParserOptions::new().with_parse_float_as_decimal(true).with_collect_spans(true);
         let mut context = PlannerContext::new().with_prepare_param_data_types(parameters);
-        SqlToRel::new_with_options(&names, options).sql_statement_to_plan_with_context(statement, &mut context)
+        let plan = SqlToRel::new_with_options(&names, options).sql_statement_to_plan_with_context(statement, &mut context)?;
+        functions::ordered(plan, &self.engine.functions)
+    }
+
+    /// The plan with the types that its columns will have: the branches of a CASE and of a UNION agree on one only here.
+    pub(crate) fn typed(&self, plan: LogicalPlan) -> datafusion::common::Result<LogicalPlan> {
+        self.state.analyzer().execute_and_check(plan, self.state.config_options(), |_, _| {})
     }
 
     /// The Arrow type of an SQL type.
@@ -224,6 +234,16 @@ impl TypePlanner for Types {
     }
 }
 
+/// Table functions know moments in nanoseconds only.
+fn in_nanoseconds(arg: Expr) -> Expr {
+    match arg {
+        Expr::Literal(ScalarValue::TimestampMicrosecond(Some(us), zone), metadata) if us.checked_mul(1000).is_some() => {
+            Expr::Literal(ScalarValue::TimestampNanosecond(Some(us * 1000), zone), metadata)
+        }
+        arg => arg,
+    }
+}
+
 fn external(error: Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
@@ -252,7 +272,7 @@ impl ContextProvider for Names<'_> {
         let simplifier = ExprSimplifier::new(context);
         let schema = DFSchema::empty();
         let simple = |arg| simplifier.coerce(arg, &schema).and_then(|e| simplifier.simplify(e));
-        let args = args.into_iter().map(simple).collect::<datafusion::common::Result<Vec<_>>>()?;
+        let args = args.into_iter().map(|arg| simple(arg).map(in_nanoseconds)).collect::<datafusion::common::Result<Vec<_>>>()?;
         let provider = function.create_table_provider_with_args(TableFunctionArgs::new(&args, state))?;
         Ok(provider_as_source(provider))
     }

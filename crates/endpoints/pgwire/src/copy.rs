@@ -5,7 +5,6 @@ use crate::connection::Stop;
 use crate::encode::Cells;
 use crate::metrics;
 use crate::session::{Rows, Session};
-use crate::types;
 use mainstem_types::sql::Outcome;
 use mainstem_types::{Error, Result};
 
@@ -240,8 +239,7 @@ impl Session<'_> {
         let mut sent = 0u64;
         while let Some((batch, first)) = rows.next(self.connection, &*self.session).await? {
             let columns = batch.columns().iter().zip(rows.schema().fields());
-            let cells =
-                columns.map(|(array, field)| Cells::new(array, types::oid_of(field), false)).collect::<Result<Vec<_>>>()?;
+            let cells = columns.map(|(array, field)| Cells::of(array, field, false)).collect::<Result<Vec<_>>>()?;
             for row in first..batch.num_rows() {
                 self.connection.reply.try_message(b'd', |out| copy.row(&cells, row, out))?;
                 self.connection.flush_when_full().await?;

@@ -9,6 +9,7 @@ use arrow::array::*;
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::*;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use mainstem_types::schema::{QUOTIENT, SOURCE_TYPE_KEY, quotient_scale};
 use mainstem_types::{Error, Result};
 use std::fmt::Write;
 
@@ -21,6 +22,8 @@ pub(crate) struct Cells<'a> {
     kind: Kind<'a>,
     oid: u32,
     binary: bool,
+    /// A numeric with more places than are shown.
+    quotient: bool,
 }
 
 pub(crate) enum Kind<'a> {
@@ -104,7 +107,14 @@ impl<'a> Cells<'a> {
     /// `oid` is the column's type on the wire (`types::oid_of` of its field).
     pub fn new(array: &'a dyn Array, oid: u32, binary: bool) -> Result<Self> {
         let nulls = array.logical_nulls().filter(|n| n.null_count() > 0);
-        Ok(Self { nulls, kind: kind_of(array, oid, binary)?, oid, binary })
+        Ok(Self { nulls, kind: kind_of(array, oid, binary)?, oid, binary, quotient: false })
+    }
+
+    /// The cells of a result's column, with what its field says of them.
+    pub fn of(array: &'a dyn Array, field: &Field, binary: bool) -> Result<Self> {
+        let cells = Self::new(array, types::oid_of(field), binary)?;
+        let quotient = field.metadata().get(SOURCE_TYPE_KEY).is_some_and(|source| source == QUOTIENT);
+        Ok(Self { quotient, ..cells })
     }
 
     pub fn is_null(&self, row: usize) -> bool {
@@ -154,6 +164,11 @@ impl<'a> Cells<'a> {
             Kind::Float64(a) => put_f64(out, a.value(row)),
             Kind::Decimal32(a, scale) => self.decimal(&Decimal::from_i128(i128::from(a.value(row)), *scale), out),
             Kind::Decimal64(a, scale) => self.decimal(&Decimal::from_i128(i128::from(a.value(row)), *scale), out),
+            Kind::Decimal128(a, scale) if self.quotient => {
+                let held = u32::from(scale.unsigned_abs());
+                let shown = quotient_scale(a.value(row), held);
+                self.decimal(&Decimal::from_i128(a.value(row) / 10i128.pow(held - shown), shown as i8), out);
+            }
             Kind::Decimal128(a, scale) => self.decimal(&Decimal::from_i128(a.value(row), *scale), out),
             Kind::Decimal256(a, scale) => self.decimal(&Decimal::from_i256(a.value(row), *scale), out),
             Kind::Utf8(a) => self.text(a.value(row), out)?,

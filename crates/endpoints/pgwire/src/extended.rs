@@ -102,7 +102,8 @@ impl Session<'_> {
             let kinds: Vec<_> = declared.iter().map(|oid| types::arrow_of(*oid)).collect();
             let session = &*self.session;
             let planned = guarded(self.connection, session, session.prepare(&sql, &kinds)).await?;
-            let inferred = planned.parameter_types().iter().map(|kind| types::of(kind, ""));
+            let inferred =
+                planned.parameter_types().iter().enumerate().map(|(i, kind)| types::of(kind, planned.parameter_source(i)));
             // 0 and 705 (unknown) leave the type to us.
             let said = |i: usize| declared.get(i).copied().filter(|oid| !matches!(oid, 0 | 705));
             oids = inferred.enumerate().map(|(i, oid)| said(i).unwrap_or(oid)).collect();
@@ -152,6 +153,13 @@ impl Session<'_> {
     }
 
     fn describe_portal(&mut self, name: &str) -> Result<()> {
+        // A cursor of SQL is a portal to clients.
+        if !self.portals.contains_key(name)
+            && let Some(columns) = self.session.cursor(name)
+        {
+            self.connection.reply.row_description(&columns, |_| false);
+            return Ok(());
+        }
         let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
         match portal.statement.prepared.as_ref().and_then(|p| p.columns()) {
             Some(columns) => self.connection.reply.row_description(&columns, |i| is_binary(&portal.formats, i)),

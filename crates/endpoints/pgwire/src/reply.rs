@@ -144,7 +144,7 @@ impl Reply {
                 out.extend_from_slice(&[0; 6]);
                 out.extend_from_slice(&oid.to_be_bytes());
                 out.extend_from_slice(&types::size_of(oid).to_be_bytes());
-                out.extend_from_slice(&types::modifier_of(field.data_type()).to_be_bytes());
+                out.extend_from_slice(&types::modifier_of(field).to_be_bytes());
                 out.extend_from_slice(&u16::from(format(i)).to_be_bytes());
             }
         });

@@ -9,7 +9,6 @@ use crate::message::{self, MESSAGE_BYTES_MAX, Message};
 use crate::metrics;
 use crate::server::Shared;
 use crate::startup::Client;
-use crate::types;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
@@ -203,6 +202,7 @@ impl Session<'_> {
     }
 
     pub async fn ready(&mut self) -> Result<(), Stop> {
+        self.report();
         self.connection.reply.ready(self.session.transaction_status());
         self.connection.flush().await
     }
@@ -279,17 +279,22 @@ impl Session<'_> {
 
     pub fn done(&mut self, tag: &str, notices: &[String]) {
         notices.iter().for_each(|n| self.connection.reply.notice(n));
+        self.report();
+        if tag.starts_with("DISCARD") {
+            self.statements.clear();
+            self.portals.clear();
+        }
+        self.connection.reply.complete(tag);
+    }
+
+    /// Tells the client of the settings that have changed: by SET, or by a SELECT of set_config.
+    pub fn report(&mut self) {
         for (name, value) in &mut self.reported {
             if let Some(word) = self.session.setting(&name.to_ascii_lowercase()).filter(|word| word != value) {
                 self.connection.reply.parameter_status(name, &word);
                 *value = word;
             }
         }
-        if tag.starts_with("DISCARD") {
-            self.statements.clear();
-            self.portals.clear();
-        }
-        self.connection.reply.complete(tag);
     }
 
     /// DEALLOCATE of a statement of the wire, whose names live here; None for anything else.
@@ -357,7 +362,6 @@ pub(crate) fn row_tag(sql: &str, rows: u64) -> String {
 /// A result on its way to the client; may be stopped after any row and go on later.
 pub(crate) struct Rows {
     schema: SchemaRef,
-    oids: Vec<u32>,
     binary: Vec<bool>,
     batches: BoxStream<'static, Result<RecordBatch>>,
     /// The batch at hand and its first row not sent.
@@ -374,8 +378,7 @@ impl Rows {
     /// `formats` as in Bind: none = all text, one = for all columns, else one per column.
     pub fn new(schema: SchemaRef, batches: BoxStream<'static, Result<RecordBatch>>, formats: &[i16]) -> Self {
         let binary = (0..schema.fields().len()).map(|i| is_binary(formats, i)).collect();
-        let oids = schema.fields().iter().map(|f| types::oid_of(f)).collect();
-        Self { schema, oids, binary, batches, current: None }
+        Self { schema, binary, batches, current: None }
     }
 
     pub fn schema(&self) -> &SchemaRef {
@@ -396,7 +399,7 @@ impl Rows {
                     None => return Ok(None),
                 },
             };
-            if batch.num_columns() != self.oids.len() {
+            if batch.num_columns() != self.schema.fields().len() {
                 return Err(Error::bug(codes::ENCODE, "a result has other columns than it was described with").into());
             }
             if row < batch.num_rows() {
@@ -409,8 +412,8 @@ impl Rows {
     pub async fn send(&mut self, connection: &mut Connection, session: &dyn SqlSession, limit: u64) -> Result<Sent, Stop> {
         let mut sent = Sent { rows: 0, suspended: false };
         while let Some((batch, first)) = self.next(connection, session).await? {
-            let columns = batch.columns().iter().zip(self.oids.iter().zip(&self.binary));
-            let cells = columns.map(|(array, (oid, binary))| Cells::new(array, *oid, *binary)).collect::<Result<Vec<_>>>()?;
+            let columns = batch.columns().iter().zip(self.schema.fields().iter().zip(&self.binary));
+            let cells = columns.map(|(array, (field, binary))| Cells::of(array, field, *binary)).collect::<Result<Vec<_>>>()?;
             for row in first..batch.num_rows() {
                 connection.reply.try_message(b'D', |out| {
                     out.extend_from_slice(&(cells.len() as u16).to_be_bytes());

@@ -63,10 +63,13 @@ pub(crate) fn size_of(oid: u32) -> i16 {
     TYPES.iter().find(|t| t.0 == oid).map_or(-1, |t| t.2)
 }
 
-/// `atttypmod`: precision and scale of a numeric.
-pub(crate) fn modifier_of(kind: &DataType) -> i32 {
-    match kind {
-        DataType::Decimal128(precision, scale) if *scale >= 0 => ((i32::from(*precision) << 16) | i32::from(*scale)) + 4,
+/// `atttypmod`: precision and scale of a numeric column; what is computed has none.
+pub(crate) fn modifier_of(field: &Field) -> i32 {
+    let column = field.metadata().get(SOURCE_TYPE_KEY).is_some_and(|source| source.ends_with("numeric"));
+    match field.data_type() {
+        DataType::Decimal128(precision, scale) if column && *scale >= 0 => {
+            ((i32::from(*precision) << 16) | i32::from(*scale)) + 4
+        }
         _ => -1,
     }
 }
@@ -108,6 +111,7 @@ pub(crate) fn of(kind: &DataType, source_type: &str) -> u32 {
             _ => TEXT,
         },
         DataType::Dictionary(_, values) => of(values, source_type),
+        DataType::List(_) if source_type == "oid[]" => 1028,
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
             let element = oid_of(item);
             TYPES.iter().find(|t| t.0 == element).map_or(TEXT, |t| t.1)

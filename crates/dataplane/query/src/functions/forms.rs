@@ -4,13 +4,13 @@ use super::scalar::{argument, function, is_text, text_type};
 use arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Date32Type, FieldRef, Float32Type, Float64Type, IntervalUnit, Time64MicrosecondType, TimeUnit,
+    DataType, Date32Type, Decimal128Type, FieldRef, Float32Type, Float64Type, IntervalUnit, Time64MicrosecondType, TimeUnit,
     TimestampMicrosecondType,
 };
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Timelike};
-use datafusion::common::Result;
+use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::ScalarUDF;
-use mainstem_types::schema::SOURCE_TYPE_KEY;
+use mainstem_types::schema::{QUOTIENT, SOURCE_TYPE_KEY, quotient_scale};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -112,6 +112,16 @@ pub(super) fn text_of(array: &ArrayRef, field: Option<&FieldRef>, output: bool) 
                 })
             };
             values.as_binary::<i32>().iter().map(|v| v.map(hex)).collect()
+        }
+        DataType::Decimal128(_, scale) if source == Some(QUOTIENT) => {
+            let held = u32::from(scale.unsigned_abs());
+            let values = array.as_primitive::<Decimal128Type>();
+            let text = |value: i128| -> Result<String> {
+                let shown = quotient_scale(value, held);
+                let cut = ScalarValue::Decimal128(Some(value / 10i128.pow(held - shown)), 38, shown as i8).to_array()?;
+                Ok(cast(&cut, &DataType::Utf8)?.as_string::<i32>().value(0).to_string())
+            };
+            values.iter().map(|value| value.map(text).transpose()).collect::<Result<StringArray>>()?
         }
         DataType::List(item) => list_text(array, item)?,
         _ => cast(array, &DataType::Utf8)?.as_string::<i32>().clone(),

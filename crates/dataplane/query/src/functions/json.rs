@@ -176,7 +176,7 @@ fn value_end(bytes: &[u8], start: usize) -> Option<usize> {
 }
 
 /// A JSON string's value.
-fn unescaped(quoted: &str) -> String {
+pub(super) fn unescaped(quoted: &str) -> String {
     let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(quoted);
     if !inner.contains('\\') {
         return inner.to_string();

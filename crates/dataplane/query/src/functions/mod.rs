@@ -1,12 +1,23 @@
 //! Functions that Postgres's clients expect and DataFusion lacks or does otherwise.
 
+mod casts;
 mod forms;
 mod json;
+mod jsonb;
 mod numbers;
 mod operators;
 mod patterns;
+mod reading;
 mod scalar;
+mod session;
+mod single;
+mod strings;
+mod templates;
 mod times;
+
+pub(crate) use operators::{FunctionsByName, ordered};
+pub(crate) use scalar::keeps_source_type;
+pub(crate) use session::Setter;
 
 use crate::engine::DATABASE;
 use crate::plan::Scope;
@@ -25,6 +36,7 @@ pub(crate) const VERSION: &str = concat!("PostgreSQL 15.0 (Mainstem ", env!("CAR
 /// Adds the functions that are the same for all sessions.
 pub(crate) fn register(context: &SessionContext) {
     own().into_iter().for_each(|function| context.register_udf(function));
+    context.register_udaf(single::function());
     context.register_udf(ScalarUDF::from(FormatType { signature: Signature::any(2, Volatility::Immutable) }));
     for (name, value) in fixed() {
         let signature = Signature::one_of(vec![TypeSignature::Nullary, TypeSignature::VariadicAny], Volatility::Stable);
@@ -34,16 +46,25 @@ pub(crate) fn register(context: &SessionContext) {
 
 fn own() -> Vec<ScalarUDF> {
     let mut all = forms::all();
+    all.extend(casts::all());
     all.extend(json::all());
+    all.extend(jsonb::all());
     all.extend(numbers::all());
     all.extend(patterns::all());
+    all.extend(strings::all());
+    all.extend(templates::all());
     all.extend(times::all());
     all
 }
 
 /// What operators mean; before the engine's own planners.
-pub(crate) fn operators() -> Arc<dyn ExprPlanner> {
-    Arc::new(operators::Operators::new(own()))
+pub(crate) fn operators(functions: FunctionsByName) -> Arc<dyn ExprPlanner> {
+    Arc::new(operators::Operators::new(functions))
+}
+
+/// Our functions, for who builds calls of them.
+pub(crate) fn by_name() -> FunctionsByName {
+    Arc::new(own().into_iter().map(|function| (function.name().to_string(), Arc::new(function))).collect())
 }
 
 /// What tools ask about objects that we do not have.
@@ -60,6 +81,7 @@ fn fixed() -> Vec<(&'static str, ScalarValue)> {
         ("pg_get_triggerdef", none()),
         ("pg_get_ruledef", none()),
         ("pg_get_functiondef", none()),
+        ("pg_get_function_sqlbody", none()),
         ("pg_get_function_result", none()),
         ("pg_get_function_arguments", none()),
         ("pg_get_function_identity_arguments", none()),
@@ -70,6 +92,9 @@ fn fixed() -> Vec<(&'static str, ScalarValue)> {
         ("pg_function_is_visible", yes()),
         ("pg_type_is_visible", yes()),
         ("pg_opclass_is_visible", yes()),
+        ("pg_operator_is_visible", yes()),
+        ("pg_ts_config_is_visible", yes()),
+        ("pg_conversion_is_visible", yes()),
         ("pg_collation_is_visible", yes()),
         ("has_column_privilege", yes()),
         ("has_function_privilege", yes()),
@@ -77,6 +102,12 @@ fn fixed() -> Vec<(&'static str, ScalarValue)> {
         ("pg_has_role", yes()),
         ("pg_is_in_recovery", no()),
         ("row_security_active", no()),
+        ("inet_server_port", ScalarValue::Int32(None)),
+        // Everything here is UTF8.
+        ("pg_encoding_to_char", ScalarValue::Utf8(Some("UTF8".into()))),
+        ("pg_client_encoding", ScalarValue::Utf8(Some("UTF8".into()))),
+        // There are no such locks, so all of this session's are free.
+        ("pg_advisory_unlock_all", ScalarValue::Utf8(Some(String::new()))),
     ]
 }
 
@@ -133,7 +164,8 @@ pub(crate) fn of_session(scope: &Scope, name: &str) -> Option<Arc<ScalarUDF>> {
         }
         "pg_backend_pid" => ScalarValue::Int32(Some(scope.session.client.number)),
         "current_setting" => return Some(Arc::new(ScalarUDF::from(CurrentSetting::new(scope)))),
-        _ => return None,
+        "to_regtype" => return Some(crate::system::types_by_name()),
+        _ => return session::of(scope, name),
     };
     Some(Arc::new(ScalarUDF::from(Constant { name: name.to_string(), signature: any_arguments(), value })))
 }

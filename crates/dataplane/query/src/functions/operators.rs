@@ -1,31 +1,55 @@
 //! Operators whose meaning in Postgres differs from the engine's, decided by the types of their sides.
 
+use super::casts::is_interval;
 use super::scalar::is_text;
 use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr, RawWindowExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable, ScalarUDF, binary_expr, lit};
-use datafusion::logical_expr::{Operator, WindowFunctionDefinition};
+use datafusion::logical_expr::{
+    Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF, WindowFunctionDefinition, binary_expr, lit,
+};
 use datafusion::prelude::cast;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use mainstem_types::schema::SOURCE_TYPE_KEY;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub(crate) type FunctionsByName = Arc<HashMap<String, Arc<ScalarUDF>>>;
+
 #[derive(Debug)]
 pub(crate) struct Operators {
-    functions: HashMap<String, Arc<ScalarUDF>>,
+    functions: FunctionsByName,
 }
 
 impl Operators {
-    pub(super) fn new(functions: Vec<ScalarUDF>) -> Self {
-        Self { functions: functions.into_iter().map(|f| (f.name().to_string(), Arc::new(f))).collect() }
+    pub(super) fn new(functions: FunctionsByName) -> Self {
+        Self { functions }
     }
 
     fn call(&self, name: &str, args: Vec<Expr>) -> Option<Expr> {
         let function = self.functions.get(name)?.clone();
         Some(Expr::ScalarFunction(ScalarFunction::new_udf(function, args)))
+    }
+
+    /// A call about a column; other expressions stay.
+    fn of_column(&self, name: &str, expr: Expr) -> Expr {
+        match expr {
+            Expr::Column(_) => self.call(name, vec![expr.clone()]).unwrap_or(expr),
+            expr => expr,
+        }
+    }
+
+    /// What to order by in the place of an expression whose own order is not Postgres's.
+    fn order_key(&self, expr: &Expr, schema: &DFSchema) -> Option<Expr> {
+        let interval = |expr: Expr| self.call("pg_interval_key", vec![expr]);
+        match held_as(expr, schema) {
+            Some(Held::Number) => self.call("pg_number_key", vec![expr.clone()]),
+            Some(Held::Interval) => interval(self.call("pg_interval", vec![expr.clone()])?),
+            None if is_interval(&expr.get_type(schema).ok()?) => interval(expr.clone()),
+            None => None,
+        }
     }
 
     fn planned(&self, expr: &RawBinaryExpr, schema: &DFSchema) -> Option<Expr> {
@@ -37,8 +61,22 @@ impl Operators {
             BinaryOperator::LongArrow => two("pg_json_get_text"),
             BinaryOperator::HashArrow => two("pg_json_path"),
             BinaryOperator::HashLongArrow => two("pg_json_path_text"),
-            BinaryOperator::Plus | BinaryOperator::Minus | BinaryOperator::Multiply | BinaryOperator::Divide => {
-                self.arithmetic(&expr.op, (left, lt), (right, rt))
+            BinaryOperator::Question => two("pg_json_exists"),
+            BinaryOperator::AtArrow if is_text(&lt) => two("pg_json_contains"),
+            BinaryOperator::ArrowAt if is_text(&lt) => self.call("pg_json_contains", vec![right, left]),
+            BinaryOperator::PGStartsWith => Some(datafusion::functions::expr_fn::starts_with(left, right)),
+            BinaryOperator::PGOverlap => Some(datafusion::functions_nested::expr_fn::array_has_any(left, right)),
+            BinaryOperator::Plus
+            | BinaryOperator::Minus
+            | BinaryOperator::Multiply
+            | BinaryOperator::Divide
+            | BinaryOperator::Modulo => {
+                let (left, lt) = self.held((left, lt), &rt, schema);
+                let (right, rt) = self.held((right, rt), &lt, schema);
+                let made = self.arithmetic(&expr.op, (left.clone(), lt), (right.clone(), rt));
+                // What was read from its text has another type than the engine was asked with.
+                let changed = left != expr.left || right != expr.right;
+                made.or_else(|| changed.then(|| binary_expr(left, engine_operator(&expr.op), right)))
             }
             BinaryOperator::StringConcat => {
                 let plain = |kind: &DataType| !kind.is_nested() && !kind.is_null();
@@ -60,6 +98,60 @@ impl Operators {
             {
                 self.padded_comparison(&expr.op, left, right)
             }
+            BinaryOperator::Eq
+            | BinaryOperator::NotEq
+            | BinaryOperator::Lt
+            | BinaryOperator::LtEq
+            | BinaryOperator::Gt
+            | BinaryOperator::GtEq => self.comparison(&expr.op, (left, lt), (right, rt), schema),
+            _ => None,
+        }
+    }
+
+    /// The side as what its text holds: numerics without precision and intervals come as their source's text, and a constant text
+    /// beside a date is a date.
+    fn held(&self, (expr, kind): (Expr, DataType), other: &DataType, schema: &DFSchema) -> (Expr, DataType) {
+        let reader = match held_as(&expr, schema) {
+            Some(Held::Number) => "pg_numeric",
+            Some(Held::Interval) => "pg_interval",
+            None if is_text(&kind) && is_constant(&expr) && (is_interval(other) || is_moment(other)) => "pg_interval",
+            None => return (expr, kind),
+        };
+        let Some(read) = self.call(reader, vec![expr.clone()]) else { return (expr, kind) };
+        match read.get_type(schema) {
+            Ok(kind) => (read, kind),
+            Err(_) => (expr, kind),
+        }
+    }
+
+    /// Comparisons whose sides do not compare as the engine would: constant texts beside dates, intervals, numbers held as text.
+    fn comparison(
+        &self,
+        op: &BinaryOperator,
+        left: (Expr, DataType),
+        right: (Expr, DataType),
+        schema: &DFSchema,
+    ) -> Option<Expr> {
+        let held = (held_as(&left.0, schema), held_as(&right.0, schema));
+        let ((left, lt), (right, rt)) = (left, right);
+        if held.0 == Some(Held::Number) || held.1 == Some(Held::Number) {
+            let key = |expr| self.call("pg_number_key", vec![self.call("pg_text", vec![expr])?]);
+            return Some(binary_expr(key(left)?, engine_operator(op), key(right)?));
+        }
+        let spans = |held: Option<Held>, kind: &DataType| held == Some(Held::Interval) || is_interval(kind);
+        if spans(held.0, &lt) || spans(held.1, &rt) {
+            let key = |expr| self.call("pg_interval_key", vec![self.call("pg_interval", vec![expr])?]);
+            return Some(binary_expr(key(left)?, engine_operator(op), key(right)?));
+        }
+        let read = |expr: &Expr, kind: &DataType, other: &DataType| {
+            (is_text(kind) && is_constant(expr))
+                .then(|| reader_of(other))
+                .flatten()
+                .and_then(|reader| self.call(reader, vec![expr.clone()]))
+        };
+        match (read(&left, &lt, &rt), read(&right, &rt, &lt)) {
+            (Some(left), _) => Some(binary_expr(left, engine_operator(op), right)),
+            (_, Some(right)) => Some(binary_expr(left, engine_operator(op), right)),
             _ => None,
         }
     }
@@ -86,6 +178,10 @@ impl Operators {
                 };
                 self.call(name, vec![left, right])
             }
+            // The engine keeps all places, until there is no room for whole digits.
+            Multiply if matches!((&lt, &rt), (DataType::Decimal128(_, a), DataType::Decimal128(_, b)) if a + b > 28) => {
+                self.call("pg_decimal_multiply", vec![left, right])
+            }
             Multiply if span(&lt) && rt.is_numeric() => self.call("pg_interval_times", vec![left, right]),
             Multiply if span(&rt) && lt.is_numeric() => self.call("pg_interval_times", vec![right, left]),
             Minus if moment(&lt) && (moment(&rt) || day(&rt)) || (day(&lt) && moment(&rt)) => {
@@ -100,14 +196,7 @@ impl Operators {
 
     /// char(n): spaces at the end do not count.
     fn padded_comparison(&self, op: &BinaryOperator, left: Expr, right: Expr) -> Option<Expr> {
-        let op = match op {
-            BinaryOperator::Eq => Operator::Eq,
-            BinaryOperator::NotEq => Operator::NotEq,
-            BinaryOperator::Lt => Operator::Lt,
-            BinaryOperator::LtEq => Operator::LtEq,
-            BinaryOperator::Gt => Operator::Gt,
-            _ => Operator::GtEq,
-        };
+        let op = engine_operator(op);
         let bare = |expr: Expr| match expr {
             Expr::Literal(ScalarValue::Utf8(Some(text)), _) => Some(lit(text.trim_end_matches(' ').to_string())),
             expr => self.call("pg_text", vec![expr]),
@@ -121,6 +210,69 @@ impl Operators {
             return arg;
         }
         self.call("pg_sum_input", vec![arg.clone()]).unwrap_or(arg)
+    }
+}
+
+/// What a text of the source holds where columns here have no type for it yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Number,
+    Interval,
+}
+
+fn held_as(expr: &Expr, schema: &DFSchema) -> Option<Held> {
+    if !matches!(expr, Expr::Column(_) | Expr::OuterReferenceColumn(..)) {
+        return None;
+    }
+    let (_, field) = expr.to_field(schema).ok()?;
+    if !is_text(field.data_type()) {
+        return None;
+    }
+    match field.metadata().get(SOURCE_TYPE_KEY).map(|name| name.trim_start_matches("pg_catalog.")) {
+        Some("numeric") => Some(Held::Number),
+        Some("interval") => Some(Held::Interval),
+        _ => None,
+    }
+}
+
+fn is_constant(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(..))
+}
+
+fn is_moment(kind: &DataType) -> bool {
+    matches!(kind, DataType::Timestamp(..) | DataType::Date32)
+}
+
+/// What reads a constant text beside a value of a type.
+fn reader_of(kind: &DataType) -> Option<&'static str> {
+    match kind {
+        DataType::Date32 => Some("pg_date"),
+        DataType::Time64(_) => Some("pg_time"),
+        DataType::Timestamp(_, None) => Some("pg_timestamp"),
+        DataType::Timestamp(_, Some(_)) => Some("pg_timestamptz"),
+        DataType::Int16 => Some("pg_int2"),
+        DataType::Int32 => Some("pg_int4"),
+        DataType::Int64 => Some("pg_int8"),
+        DataType::Float64 => Some("pg_float8"),
+        DataType::Decimal128(..) => Some("pg_numeric"),
+        DataType::Binary | DataType::BinaryView => Some("pg_bytea"),
+        _ => None,
+    }
+}
+
+fn engine_operator(op: &BinaryOperator) -> Operator {
+    match op {
+        BinaryOperator::Eq => Operator::Eq,
+        BinaryOperator::NotEq => Operator::NotEq,
+        BinaryOperator::Lt => Operator::Lt,
+        BinaryOperator::LtEq => Operator::LtEq,
+        BinaryOperator::Gt => Operator::Gt,
+        BinaryOperator::Plus => Operator::Plus,
+        BinaryOperator::Minus => Operator::Minus,
+        BinaryOperator::Multiply => Operator::Multiply,
+        BinaryOperator::Divide => Operator::Divide,
+        BinaryOperator::Modulo => Operator::Modulo,
+        _ => Operator::GtEq,
     }
 }
 
@@ -157,6 +309,9 @@ impl ExprPlanner for Operators {
         if expr.func.name() == "sum" {
             expr.args = expr.args.into_iter().map(|arg| self.sum_argument(arg)).collect();
         }
+        if matches!(expr.func.name(), "min" | "max") {
+            expr.args = expr.args.into_iter().map(|arg| self.of_column("pg_held", arg)).collect();
+        }
         Ok(PlannerResult::Original(expr))
     }
 
@@ -164,6 +319,26 @@ impl ExprPlanner for Operators {
         if matches!(&expr.func_def, WindowFunctionDefinition::AggregateUDF(function) if function.name() == "sum") {
             expr.args = expr.args.into_iter().map(|arg| self.sum_argument(arg)).collect();
         }
+        for sort in &mut expr.order_by {
+            sort.expr = self.of_column("pg_held", sort.expr.clone());
+        }
         Ok(PlannerResult::Original(expr))
     }
+}
+
+/// The plan with its ORDER BYs by what texts hold, and intervals by their length.
+pub(crate) fn ordered(plan: LogicalPlan, functions: &FunctionsByName) -> Result<LogicalPlan> {
+    let operators = Operators { functions: functions.clone() };
+    let made = plan.transform_up_with_subqueries(|plan| {
+        let LogicalPlan::Sort(mut sort) = plan else { return Ok(Transformed::no(plan)) };
+        let schema = sort.input.schema().clone();
+        let mut changed = false;
+        for item in &mut sort.expr {
+            if let Some(key) = operators.order_key(&item.expr, &schema) {
+                (item.expr, changed) = (key, true);
+            }
+        }
+        Ok(Transformed::new_transformed(LogicalPlan::Sort(sort), changed))
+    })?;
+    Ok(made.data)
 }

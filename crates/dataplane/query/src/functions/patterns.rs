@@ -1,14 +1,16 @@
 //! `to_char`: times and numbers by Postgres's template patterns.
 
 use super::forms::moment;
-use super::scalar::{argument, function, mismatch, text_argument, text_type};
+use super::scalar::{argument, function, mismatch, own_error, text_argument, text_type};
 use super::times::{epoch, intervals};
+use crate::codes;
 use arrow::array::{Array, ArrayRef, AsArray, StringBuilder};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, FieldRef, TimeUnit, TimestampMicrosecondType};
 use chrono::{Datelike, NaiveDateTime, Timelike};
 use datafusion::common::Result;
 use datafusion::logical_expr::ScalarUDF;
+use mainstem_types::Error;
 use std::sync::Arc;
 
 pub(super) fn all() -> Vec<ScalarUDF> {
@@ -29,13 +31,24 @@ fn to_char(arrays: &[ArrayRef], fields: &[FieldRef]) -> Result<ArrayRef> {
         DataType::Interval(_) | DataType::Duration(_) | DataType::Time32(_) | DataType::Time64(_) => {
             let start = epoch();
             for (value, pattern) in intervals(values)?.iter().zip(&patterns) {
-                let at = value.map(|v| start + chrono::Duration::microseconds(v.nanoseconds / 1000));
-                made.append_option(at.zip(pattern).map(|(at, pattern)| time_text(at, pattern)));
+                // Hours are not cut at 24; the day's patterns show them as they are.
+                let text = value.zip(pattern).map(|(v, pattern)| {
+                    let us = v.nanoseconds / 1000;
+                    let hours = us / 3_600_000_000;
+                    let pattern = if hours.unsigned_abs() < 24 { pattern.to_string() } else { with_hours(pattern, hours) };
+                    time_text(start + chrono::Duration::microseconds(us), &pattern)
+                });
+                made.append_option(text);
             }
         }
         kind if kind.is_numeric() => {
             let text = super::forms::text_of(&plain_number(values)?, None, true)?;
             for (number, pattern) in text.iter().zip(&patterns) {
+                if pattern.is_some_and(|pattern| {
+                    pattern.contains("EEEE") || pattern.to_uppercase().contains("RN") || pattern.contains('V')
+                }) {
+                    return Err(own_error(Error::fix(codes::NOT_SUPPORTED, "to_char has no EEEE, RN and V here")));
+                }
                 made.append_option(number.zip(pattern).map(|(number, pattern)| number_text(number, pattern)));
             }
         }
@@ -43,6 +56,12 @@ fn to_char(arrays: &[ArrayRef], fields: &[FieldRef]) -> Result<ArrayRef> {
         _ => return Err(mismatch("to_char", fields)),
     }
     Ok(Arc::new(made.finish()))
+}
+
+/// The pattern of an interval with its hours written out.
+fn with_hours(pattern: &str, hours: i64) -> String {
+    let text = format!("\"{hours:02}\"");
+    ["HH24", "hh24"].iter().fold(pattern.to_string(), |pattern, name| pattern.replace(name, &text))
 }
 
 /// Floats as decimals, so that no exponent is in their text.

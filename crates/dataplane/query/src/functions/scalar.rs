@@ -8,20 +8,24 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
 use datafusion::prelude::cast;
+use mainstem_types::schema::{QUOTIENT, SOURCE_TYPE_KEY};
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// The result's type, from the arguments' fields and the constants among them.
-pub(super) type TypeOf = fn(&[FieldRef], &[Option<&ScalarValue>]) -> Result<DataType>;
+pub(super) trait TypeOf: Fn(&[FieldRef], &[Option<&ScalarValue>]) -> Result<DataType> + Send + Sync + 'static {}
+impl<F: Fn(&[FieldRef], &[Option<&ScalarValue>]) -> Result<DataType> + Send + Sync + 'static> TypeOf for F {}
 /// The result for arguments as arrays of equal length.
-pub(super) type Work = fn(&[ArrayRef], &[FieldRef], &DataType) -> Result<ArrayRef>;
+pub(super) trait Work: Fn(&[ArrayRef], &[FieldRef], &DataType) -> Result<ArrayRef> + Send + Sync + 'static {}
+impl<F: Fn(&[ArrayRef], &[FieldRef], &DataType) -> Result<ArrayRef> + Send + Sync + 'static> Work for F {}
 
 pub(super) struct Function {
     name: &'static str,
     signature: Signature,
-    type_of: TypeOf,
-    work: Work,
+    type_of: Box<dyn TypeOf>,
+    work: Box<dyn Work>,
     simplify: fn(&DataType) -> Simplified,
 }
 
@@ -35,8 +39,47 @@ pub(super) enum Simplified {
 }
 
 /// As `function`, with a simpler form for some arguments.
-pub(super) fn simplified(name: &'static str, type_of: TypeOf, work: Work, simplify: fn(&DataType) -> Simplified) -> ScalarUDF {
+pub(super) fn simplified(
+    name: &'static str,
+    type_of: impl TypeOf,
+    work: impl Work,
+    simplify: fn(&DataType) -> Simplified,
+) -> ScalarUDF {
+    let (type_of, work) = (Box::new(type_of), Box::new(work));
     ScalarUDF::from(Function { name, signature: any_arguments(), type_of, work, simplify })
+}
+
+/// One type, whatever the arguments.
+pub(super) fn fixed_type(kind: DataType) -> impl TypeOf {
+    move |_: &[FieldRef], _: &[Option<&ScalarValue>]| Ok(kind.clone())
+}
+
+/// An error of ours through the engine.
+pub(super) fn own_error(error: mainstem_types::Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+/// The Postgres type of a function's result where its Arrow type does not say it. `->` gives what it was given.
+fn source_type(name: &str, args: &[FieldRef], kind: &DataType) -> Option<&'static str> {
+    let given = || match args.first().and_then(|field| field.metadata().get(SOURCE_TYPE_KEY)).map(String::as_str) {
+        Some("json") => "json",
+        _ => "jsonb",
+    };
+    match name {
+        "pg_uuid" => Some("uuid"),
+        "pg_json" | "json_build_object" | "json_build_array" | "to_json" => Some("json"),
+        "pg_jsonb" | "jsonb_build_object" | "jsonb_build_array" | "to_jsonb" => Some("jsonb"),
+        "pg_json_list" | "pg_json_members" => Some("json"),
+        "pg_json_get" | "pg_json_path" => Some(given()),
+        "pg_divide" | "pg_avg" if matches!(kind, DataType::Decimal128(_, 20)) => Some(QUOTIENT),
+        _ => None,
+    }
+}
+
+/// Functions whose results have a type of their own; see `source_type`.
+pub(crate) fn keeps_source_type(name: &str) -> bool {
+    let fields = [];
+    source_type(name, &fields, &DataType::Decimal128(38, 20)).is_some()
 }
 
 fn any_arguments() -> Signature {
@@ -44,7 +87,7 @@ fn any_arguments() -> Signature {
 }
 
 /// A function of any arguments, always the same for the same ones.
-pub(super) fn function(name: &'static str, type_of: TypeOf, work: Work) -> ScalarUDF {
+pub(super) fn function(name: &'static str, type_of: impl TypeOf, work: impl Work) -> ScalarUDF {
     simplified(name, type_of, work, |_| Simplified::No)
 }
 
@@ -78,7 +121,12 @@ impl ScalarUDFImpl for Function {
     }
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
         let kind = (self.type_of)(args.arg_fields, args.scalar_arguments)?;
-        Ok(Arc::new(Field::new(self.name, kind, true)))
+        let source = source_type(self.name, args.arg_fields, &kind);
+        let field = Field::new(self.name, kind, true);
+        Ok(Arc::new(match source {
+            Some(source) => field.with_metadata(HashMap::from([(SOURCE_TYPE_KEY.to_string(), source.to_string())])),
+            None => field,
+        }))
     }
     fn simplify(&self, mut args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
         let [arg] = args.as_slice() else { return Ok(ExprSimplifyResult::Original(args)) };

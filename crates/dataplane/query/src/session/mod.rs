@@ -1,25 +1,31 @@
 //! A client's session: settings, transaction, the statement that runs.
 
+mod cursors;
 mod prepared;
 mod run;
+mod stop;
 mod variables;
 
 pub(crate) use variables::spelled;
 
 use crate::codes;
 use crate::engine::QueryEngine;
+use crate::functions::Setter;
 use crate::metrics;
 use crate::plan::Scope;
 use crate::sql::commands::{Command, Isolation};
 use crate::sql::{commands, rewrite, sources, text};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
+use cursors::Cursors;
+use datafusion::sql::sqlparser::ast::Statement;
 use mainstem_env::Moment;
 use mainstem_types::sql::{ClientInfo, Outcome, PreparedStatement, SqlSession};
 use mainstem_types::{Error, Principal, Result};
 use mainstem_warehouse::Snapshot;
 use parking_lot::Mutex;
-use prepared::{Kind, Prepared};
+use prepared::{Holder, Kind, Prepared};
+use run::Interrupt;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -33,6 +39,17 @@ pub(crate) struct SessionFacts {
     /// Microseconds since 1970-01-01T00:00:00Z.
     pub(crate) started_us: i64,
     pub(crate) running: Mutex<Running>,
+    /// Says `true` to the statement that runs now.
+    cancel: Mutex<Option<Arc<watch::Sender<bool>>>>,
+}
+
+impl SessionFacts {
+    /// Stops the statement that runs; nothing happens when none does.
+    pub(crate) fn cancel(&self) {
+        if let Some(sender) = &*self.cancel.lock() {
+            let _ = sender.send(true);
+        }
+    }
 }
 
 #[derive(Clone, Default)]
@@ -66,8 +83,8 @@ pub(crate) struct Session {
     number: u64,
     facts: Arc<SessionFacts>,
     inner: Mutex<Inner>,
-    /// Says `true` to the statement that runs now.
-    cancel: Mutex<Option<Arc<watch::Sender<bool>>>>,
+    /// Beside `inner`, never locked inside it: dropping a cursor ends its query.
+    cursors: Mutex<Cursors>,
     me: Weak<Session>,
 }
 
@@ -78,6 +95,7 @@ impl Session {
             started_us: engine.env.clock.now_us(),
             client: client.clone(),
             running: Mutex::default(),
+            cancel: Mutex::default(),
         });
         engine.sessions.lock().insert(number, facts.clone());
         metrics::SESSIONS.add(1);
@@ -93,7 +111,7 @@ impl Session {
             pinned: None,
             savepoints: Vec::new(),
         };
-        Arc::new_cyclic(|me| Self { engine, number, facts, inner: Mutex::new(inner), cancel: Mutex::default(), me: me.clone() })
+        Arc::new_cyclic(|me| Self { engine, number, facts, inner: Mutex::new(inner), cursors: Mutex::default(), me: me.clone() })
     }
 
     /// The world of one statement, of the transaction's snapshot or of the newest.
@@ -106,8 +124,7 @@ impl Session {
                 Some((_, since)) if now - *since > max => {
                     inner.pinned = None;
                     inner.block = Block::Failed;
-                    return Err(Error::fix(codes::SNAPSHOT_TOO_OLD, "the transaction has held its snapshot for too long")
-                        .hint("Start it again; query.snapshot_age_ms_max says how long one may hold."));
+                    return Err(run::snapshot_too_old("the transaction"));
                 }
                 Some((snapshot, _)) => snapshot.clone(),
                 None => {
@@ -120,7 +137,22 @@ impl Session {
             (self.engine.snapshots)()?
         };
         let path = inner.variables.search_path(&self.facts.principal.0);
-        Ok(Scope::new(self.engine.clone(), self.facts.clone(), snapshot, inner.variables.all(), path))
+        let me = self.me.clone();
+        let setter: Setter = Arc::new(move |name, value, local| match me.upgrade() {
+            Some(session) => session.set_config(name, value, local),
+            None => Err(Error::bug(codes::INTERNAL, "the session has ended")),
+        });
+        Ok(Scope::new(self.engine.clone(), self.facts.clone(), snapshot, inner.variables.all(), path, setter))
+    }
+
+    /// SET from within a query.
+    fn set_config(&self, name: &str, value: Option<String>, local: bool) -> Result<String> {
+        let mut inner = self.inner.lock();
+        // Outside a transaction a local setting ends with the statement that makes it.
+        if !local || inner.block != Block::None {
+            inner.variables.assign(name, value.clone(), local)?;
+        }
+        Ok(inner.variables.get(name).map(str::to_string).or(value).unwrap_or_default())
     }
 
     /// Refuses everything but the end of the transaction once it has failed.
@@ -165,6 +197,8 @@ impl Session {
         inner.pinned = None;
         inner.savepoints.clear();
         inner.variables.end(committed);
+        drop(inner);
+        self.end_cursors(committed);
         self.facts.running.lock().in_transaction = false;
         Outcome::Done { tag: tag.into(), notices }
     }
@@ -203,11 +237,16 @@ impl Session {
                     return Err(Error::fix(codes::NOT_SUPPORTED, "DISCARD ALL cannot run inside a transaction block"));
                 }
                 inner.variables.reset_all();
+                drop(inner);
+                self.cursors.lock().clear();
                 done("DISCARD ALL")
             }
             Command::Savepoint(_) | Command::Release(_) | Command::RollbackTo(_) => self.savepoint(command),
+            Command::CloseCursor(name) => self.close_cursor(name.as_deref()),
             Command::Nothing(tag) => done(tag),
-            Command::Show(_) | Command::ShowAll => Err(Error::bug(codes::INTERNAL, "SHOW returns rows")),
+            Command::Show(_) | Command::ShowAll | Command::Fetch { .. } => {
+                Err(Error::bug(codes::INTERNAL, "the command returns rows"))
+            }
         }
     }
 
@@ -252,8 +291,8 @@ impl Session {
         inner.variables.get(name).map(str::to_string)
     }
 
-    /// Notes the statement that begins, and gives what cancels it.
-    fn started(&self, sql: &str) -> (Arc<watch::Sender<bool>>, watch::Receiver<bool>) {
+    /// Notes the statement that begins, and gives what may end it early.
+    fn started(&self, sql: &str) -> Interrupt {
         metrics::STATEMENTS.add(1);
         let now = self.engine.env.clock.now_us();
         {
@@ -262,10 +301,13 @@ impl Session {
             running.active = true;
             running.started_us = now;
         }
-        let (sender, receiver) = watch::channel(false);
+        let (sender, cancelled) = watch::channel(false);
         let sender = Arc::new(sender);
-        *self.cancel.lock() = Some(sender.clone());
-        (sender, receiver)
+        *self.facts.cancel.lock() = Some(sender.clone());
+        let clock = self.engine.env.clock.clone();
+        let timeout = self.inner.lock().variables.statement_timeout();
+        let deadline = timeout.map(|timeout| Moment(clock.moment().0 + timeout));
+        Interrupt { _sender: sender, cancelled, deadline, clock }
     }
 
     /// The failure of a statement: counts, and fails the transaction block.
@@ -291,10 +333,22 @@ impl Session {
         if let Some(command) = commands::parse(sql)? {
             return Ok(Kind::Command(command));
         }
+        if let Some(commands::Declaration { name, hold, query }) = commands::declaration(sql)? {
+            let skipped = sql.chars().count() - query.chars().count();
+            let statement = self.parse_query(query).map_err(|error| match error.position() {
+                Some(position) => error.at(position + skipped as u32),
+                None => error,
+            })?;
+            return Ok(Kind::Query(Arc::new(statement), Some(Holder { name, hold })));
+        }
+        Ok(Kind::Query(Arc::new(self.parse_query(sql)?), None))
+    }
+
+    fn parse_query(&self, sql: &str) -> Result<Statement> {
         let scope = self.scope()?;
         let statement = self.engine.rewriter.parse(sql, &|name| scope.oid_of(name))?;
         rewrite::check_read_only(&statement)?;
-        Ok(Kind::Query(Arc::new(statement)))
+        Ok(statement)
     }
 }
 
@@ -326,9 +380,11 @@ impl SqlSession for Session {
     }
 
     fn cancel(&self) {
-        if let Some(sender) = &*self.cancel.lock() {
-            let _ = sender.send(true);
-        }
+        self.facts.cancel();
+    }
+
+    fn cursor(&self, name: &str) -> Option<SchemaRef> {
+        self.cursor_columns(name)
     }
 
     fn setting(&self, name: &str) -> Option<String> {

@@ -1,7 +1,9 @@
 //! A prepared statement of any kind.
 
+use super::run::{self, Work};
 use super::{Session, spelled};
 use crate::codes;
+use crate::functions::keeps_source_type;
 use crate::plan::Scope;
 use crate::sql::commands::Command;
 use crate::sql::errors::from_engine;
@@ -29,7 +31,15 @@ pub(super) enum Kind {
     Empty,
     Command(Command),
     Source(Arc<SourceStatement>),
-    Query(Arc<Statement>),
+    /// A query, and the cursor that is to hold its rows.
+    Query(Arc<Statement>, Option<Holder>),
+}
+
+/// The cursor of a DECLARE.
+pub(super) struct Holder {
+    pub(super) name: String,
+    /// It outlives its transaction.
+    pub(super) hold: bool,
 }
 
 pub(super) struct Prepared {
@@ -37,6 +47,8 @@ pub(super) struct Prepared {
     sql: String,
     kind: Kind,
     parameters: Vec<DataType>,
+    /// Names of the parameters' types where the text says one.
+    sources: Vec<&'static str>,
     columns: Option<SchemaRef>,
     /// The plan made at prepare, for the first execution if it still fits. Not kept longer: it holds its snapshot.
     planned: Mutex<Option<Planned>>,
@@ -47,14 +59,22 @@ type Planned = (Arc<Snapshot>, LogicalPlan, Vec<String>);
 
 impl Prepared {
     pub(super) fn new(session: Arc<Session>, sql: &str, kind: Kind, declared: &[Option<DataType>]) -> Result<Self> {
-        let mut prepared =
-            Self { session, sql: sql.to_string(), kind, parameters: Vec::new(), columns: None, planned: Mutex::new(None) };
+        let mut prepared = Self {
+            session,
+            sql: sql.to_string(),
+            kind,
+            parameters: Vec::new(),
+            sources: Vec::new(),
+            columns: None,
+            planned: Mutex::new(None),
+        };
         match &prepared.kind {
-            Kind::Query(statement) => {
-                let statement = statement.clone();
+            Kind::Query(statement, holder) => {
+                let (statement, shown) = (statement.clone(), holder.is_none());
                 let scope = prepared.session.scope()?;
                 let (plan, parameters) = plan(&scope, &statement, declared).map_err(|e| from_engine(e, sql))?;
-                prepared.columns = Some(columns(&plan));
+                prepared.columns = shown.then(|| columns(&plan));
+                prepared.sources = parameter_sources(&statement, parameters.len());
                 prepared.parameters = parameters;
                 if prepared.parameters.is_empty() && !scope.is_momentary() {
                     prepared.planned = Mutex::new(Some((scope.snapshot.clone(), plan, scope.notices())));
@@ -69,12 +89,18 @@ impl Prepared {
             }
             Kind::Command(Command::Show(name)) => prepared.columns = Some(text_columns(spelled(name))),
             Kind::Command(Command::ShowAll) => prepared.columns = Some(all_settings(&[]).schema()),
+            Kind::Command(Command::Fetch { cursor, shown: true, .. }) => {
+                prepared.columns = prepared.session.cursor_columns(cursor);
+            }
             Kind::Command(_) | Kind::Empty => {}
         }
         Ok(prepared)
     }
 
-    async fn query(&self, statement: &Statement, parameters: Vec<Parameter>) -> Result<Outcome> {
+    async fn query(&self, statement: &Statement, holder: Option<&Holder>, parameters: Vec<Parameter>) -> Result<Outcome> {
+        if let Some(Holder { name, hold }) = holder {
+            self.session.check_cursor(name, *hold)?;
+        }
         if parameters.len() != self.parameters.len() {
             let wanted = self.parameters.len();
             return Err(Error::fix(
@@ -101,8 +127,11 @@ impl Prepared {
                 .hint("A table's columns have changed: prepare the statement again."));
         }
         let explain = matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
-        let batches = super::run::run(&self.session, interrupt, &self.sql, scope, plan, schema.clone(), explain).await?;
-        Ok(Outcome::Rows { schema, batches, notices })
+        let work = Work { sql: self.sql.clone(), scope, plan, schema: schema.clone(), explain };
+        let batches = run::run(&self.session, interrupt, work, holder.is_some()).await?;
+        let Some(Holder { name, hold }) = holder else { return Ok(Outcome::Rows { schema, batches, notices }) };
+        self.session.open_cursor(name, *hold, schema, batches);
+        Ok(Outcome::Done { tag: "DECLARE CURSOR".into(), notices })
     }
 
     async fn source(&self, statement: &SourceStatement) -> Result<Outcome> {
@@ -132,14 +161,8 @@ impl Prepared {
 
     /// Runs a command of ours beside cancel and the statement timeout.
     async fn interruptible(&self, statement: &SourceStatement) -> Result<Outcome> {
-        let (_sender, mut cancelled) = self.session.started(&self.sql);
-        let clock = self.session.engine.env.clock.clone();
-        let timeout = self.session.inner.lock().variables.statement_timeout();
-        let outcome = tokio::select! {
-            outcome = self.source(statement) => outcome,
-            _ = super::run::cancelled(&mut cancelled) => Err(super::run::cancel_error()),
-            _ = super::run::timed_out(clock, timeout) => Err(super::run::timeout_error()),
-        };
+        let mut interrupt = self.session.started(&self.sql);
+        let outcome = interrupt.or(self.source(statement)).await.and_then(|outcome| outcome);
         self.session.facts.running.lock().active = false;
         outcome
     }
@@ -148,7 +171,7 @@ impl Prepared {
         self.session.check_block(&self.kind)?;
         match &self.kind {
             Kind::Empty => Ok(Outcome::Empty),
-            Kind::Query(statement) => self.query(statement, parameters).await,
+            Kind::Query(statement, holder) => self.query(statement, holder.as_ref(), parameters).await,
             Kind::Source(statement) => self.interruptible(statement).await,
             Kind::Command(Command::Show(name)) => {
                 let Some(value) = self.session.show(name) else {
@@ -158,6 +181,10 @@ impl Prepared {
                 let mut shown = Rows::new(&[("setting", CellKind::Text)]);
                 shown.push(vec![value.into()]);
                 rows_as(shown, self.columns.clone())
+            }
+            Kind::Command(Command::Fetch { cursor, rows, shown }) => {
+                let interrupt = self.session.started(&self.sql);
+                self.session.fetch(cursor, *rows, *shown, interrupt).await
             }
             Kind::Command(Command::ShowAll) => rows(all_settings(&self.session.inner.lock().variables.all())),
             Kind::Command(command) => self.session.command(command),
@@ -169,6 +196,10 @@ impl Prepared {
 impl PreparedStatement for Prepared {
     fn parameter_types(&self) -> &[DataType] {
         &self.parameters
+    }
+
+    fn parameter_source(&self, at: usize) -> &str {
+        self.sources.get(at).copied().unwrap_or("")
     }
 
     fn columns(&self) -> Option<SchemaRef> {
@@ -224,9 +255,20 @@ fn plan(
     let fields = |known: &[Option<DataType>]| {
         known.iter().map(|kind| kind.clone().map(|kind| Arc::new(Field::new("", kind, true)) as FieldRef)).collect::<Vec<_>>()
     };
+    if let Some((single, arrays)) = rewrite::with_elements(statement)
+        && arrays.iter().any(|number| known.get(number - 1).is_some_and(Option::is_none))
+    {
+        let mut found = scope.plan(single, fields(&known))?.get_parameter_types()?;
+        for number in arrays {
+            let element = found.remove(&format!("${number}")).flatten().map_or(DataType::Utf8, parameter_type);
+            if let Some(slot) = known.get_mut(number - 1).filter(|slot| slot.is_none()) {
+                *slot = Some(DataType::new_list(element, true));
+            }
+        }
+    }
     let plan = scope.plan(statement.clone(), fields(&known))?;
     if known.iter().all(Option::is_some) {
-        return Ok((plan, known.into_iter().flatten().collect()));
+        return Ok((scope.typed(plan)?, known.into_iter().flatten().collect()));
     }
     let found = plan.get_parameter_types()?;
     for (at, slot) in known.iter_mut().enumerate().filter(|(_, slot)| slot.is_none()) {
@@ -234,7 +276,18 @@ fn plan(
         *slot = Some(parameter_type(inferred.unwrap_or(DataType::Utf8)));
     }
     let plan = scope.plan(statement.clone(), fields(&known))?;
-    Ok((plan, known.into_iter().flatten().collect()))
+    Ok((scope.typed(plan)?, known.into_iter().flatten().collect()))
+}
+
+/// `$1::uuid` and its kin, which were put into calls before.
+fn parameter_sources(statement: &Statement, count: usize) -> Vec<&'static str> {
+    let mut sources = vec![""; count];
+    for (number, name) in rewrite::named_parameters(statement) {
+        if let Some(source) = sources.get_mut(number.wrapping_sub(1)) {
+            *source = name;
+        }
+    }
+    sources
 }
 
 /// The type in which a parameter is asked for, when `inferred` is what stands beside it.
@@ -293,6 +346,8 @@ fn passed_through(plan: &LogicalPlan) -> Vec<bool> {
         match expr {
             Expr::Column(_) => true,
             Expr::Alias(alias) => plain(&alias.expr),
+            // They say the type of what they make.
+            Expr::ScalarFunction(function) => keeps_source_type(function.name()),
             _ => false,
         }
     }

@@ -1,25 +1,36 @@
 //! Running a plan: on the engine's threads, batch by batch, until the end, a cancel, a timeout, or nobody listens.
 
-use super::Session;
+use super::stop::{Stop, stoppable};
+use super::{Session, SessionFacts};
 use crate::plan::Scope;
 use crate::sql::errors::from_engine;
+use crate::sql::names;
 use crate::{codes, metrics};
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringViewArray};
-use arrow::compute::cast;
+use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{DataType, SchemaRef};
-use datafusion::execution::SendableRecordBatchStream;
+use arrow::util::display::FormatOptions;
+use datafusion::common::tree_node::TreeNode;
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
+use futures::FutureExt;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use mainstem_env::{Clock, JoinOnDrop, Moment};
 use mainstem_types::{Error, Result};
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 /// Batches that may wait for a slow client.
 const WAITING_BATCHES_MAX: usize = 2;
+
+pub(super) fn snapshot_too_old(what: &str) -> Error {
+    Error::fix(codes::SNAPSHOT_TOO_OLD, format!("{what} has held its snapshot for too long"))
+        .hint("Start it again; query.snapshot_age_ms_max says how long one may hold.")
+}
 
 type Batches = mpsc::Sender<Result<RecordBatch>>;
 
@@ -32,89 +43,140 @@ pub(super) fn timeout_error() -> Error {
         .hint("SET statement_timeout allows it more time; 0 is no limit.")
 }
 
-/// Ends when the statement is cancelled, never otherwise.
-pub(super) async fn cancelled(receiver: &mut watch::Receiver<bool>) {
-    if receiver.wait_for(|cancelled| *cancelled).await.is_err() {
-        std::future::pending::<()>().await;
-    }
+/// What may end a statement before its work does: a cancel or its timeout.
+pub(super) struct Interrupt {
+    /// Held so that the receiver never reads "nobody can cancel".
+    pub(super) _sender: Arc<watch::Sender<bool>>,
+    pub(super) cancelled: watch::Receiver<bool>,
+    pub(super) deadline: Option<Moment>,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
-/// Ends when the time is over, never without one.
-pub(super) async fn timed_out(clock: Arc<dyn Clock>, timeout: Option<Duration>) {
-    match timeout {
-        Some(timeout) => clock.sleep(timeout).await,
-        None => std::future::pending().await,
+impl Interrupt {
+    /// What `work` gives, unless the interrupt comes first.
+    pub(super) async fn or<T>(&mut self, work: impl Future<Output = T>) -> Result<T> {
+        let (clock, deadline) = (self.clock.clone(), self.deadline);
+        let timed_out = async move {
+            match deadline {
+                Some(deadline) => clock.sleep(deadline - clock.moment()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = self.cancelled.wait_for(|cancelled| *cancelled) => Err(cancel_error()),
+            () = timed_out => Err(timeout_error()),
+            done = work => Ok(done),
+        }
     }
 }
 
 /// What a running query holds; its drop is the query's end.
 struct Running {
-    session: Arc<Session>,
-    _sender: Arc<watch::Sender<bool>>,
-    receiver: watch::Receiver<bool>,
-    deadline: Option<Moment>,
+    /// Weak, because a session may hold the rows itself: a cursor.
+    session: Weak<Session>,
+    facts: Arc<SessionFacts>,
+    /// None while nobody waits: a cursor between two fetches.
+    interrupt: Option<Interrupt>,
+    stop: Stop,
     _task: JoinOnDrop<()>,
     batches: mpsc::Receiver<Result<RecordBatch>>,
 }
 
+/// Counted as long as a query has work under way: on the engine's side, so that the number says what the threads do.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        metrics::RUNNING.add(1);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        metrics::RUNNING.add(-1);
+    }
+}
+
 impl Running {
-    /// The next batch, or the word that ends the statement. Cancel and timeout are watched here, on the client's side: an operator that
-    /// computes for long without a pause keeps its thread until the pause, but not the client.
+    /// The next batch, or the word that ends the statement. Cancel and timeout are watched here, on the client's side, so that the client
+    /// never waits for an operator; the operators end at their next pause (see `stop`).
     async fn next(&mut self) -> Option<Result<RecordBatch>> {
-        let clock = self.session.engine.env.clock.clone();
-        let left = self.deadline.map(|deadline| deadline - clock.moment());
-        tokio::select! {
-            biased;
-            () = cancelled(&mut self.receiver) => Some(Err(cancel_error())),
-            () = timed_out(clock, left) => Some(Err(timeout_error())),
-            batch = self.batches.recv() => batch,
+        match &mut self.interrupt {
+            Some(interrupt) => interrupt.or(self.batches.recv()).await.unwrap_or_else(|error| Some(Err(error))),
+            None => self.batches.recv().await,
+        }
+    }
+
+    fn failed(&self, error: Error) -> Error {
+        match self.session.upgrade() {
+            Some(session) => session.failed(error),
+            None => error,
         }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.session.facts.running.lock().active = false;
-        metrics::RUNNING.add(-1);
+        self.facts.running.lock().active = false;
+        self.stop.set();
     }
 }
 
-/// Starts the plan. Its first batch is awaited here, so that what fails at once fails before any row is promised.
+/// A query that is ready to run.
+pub(super) struct Work {
+    pub(super) sql: String,
+    pub(super) scope: Scope,
+    pub(super) plan: LogicalPlan,
+    /// The columns that were promised.
+    pub(super) schema: SchemaRef,
+    /// EXPLAIN: its rows are lines of text.
+    pub(super) explain: bool,
+}
+
+/// Starts the plan. Its first batch is awaited here, so that what fails at once fails before any row is promised. The rows of a cursor
+/// outlive the statement that declares it, so only that first wait can be interrupted here.
 pub(super) async fn run(
     session: &Arc<Session>,
-    (sender, receiver): (Arc<watch::Sender<bool>>, watch::Receiver<bool>),
-    sql: &str,
-    scope: Scope,
-    plan: LogicalPlan,
-    schema: SchemaRef,
-    explain: bool,
+    interrupt: Interrupt,
+    work: Work,
+    cursor: bool,
 ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-    let Some(runtime) = session.engine.runtime().cloned() else { return Err(cancel_error()) };
+    let Some(runtime) = session.engine.runtime().cloned() else {
+        return Err(cancel_error());
+    };
     let (batches, received) = mpsc::channel(WAITING_BATCHES_MAX);
-    let timeout = session.inner.lock().variables.statement_timeout();
-    let deadline = timeout.map(|timeout| Moment(session.engine.env.clock.moment().0 + timeout));
-    let text = sql.to_string();
-    let work = async move {
-        if let Err(error) = drive(&scope, plan, schema, explain, &text, &batches).await {
+    let (stop, counted) = (Stop::default(), Counted::new());
+    let watched = stop.clone();
+    let driver = async move {
+        let _counted = counted;
+        let driven = drive(work, &batches, &watched);
+        // A panic must not pass for the end of the rows.
+        let done = AssertUnwindSafe(driven).catch_unwind().await.unwrap_or_else(|_| Err(panicked()));
+        if let Err(error) = done {
             let _ = batches.send(Err(error)).await;
         }
     };
     let task = {
         let _guard = runtime.enter();
-        mainstem_env::spawn("query", work)
+        mainstem_env::spawn("query", driver)
     };
-    metrics::RUNNING.add(1);
-    let mut running = Running { session: session.clone(), _sender: sender, receiver, deadline, _task: task, batches: received };
+    let (weak, facts) = (Arc::downgrade(session), session.facts.clone());
+    let mut running = Running { session: weak, facts, interrupt: Some(interrupt), stop, _task: task, batches: received };
     let first = match running.next().await {
         Some(Err(error)) => return Err(error),
         Some(Ok(batch)) => Some(Ok(batch)),
         None => None,
     };
+    if cursor {
+        running.interrupt = None;
+    }
     let rest = stream::unfold(Some(running), |running| async move {
         let mut running = running?;
         match running.next().await {
             Some(Ok(batch)) => Some((Ok(batch), Some(running))),
-            Some(Err(error)) => Some((Err(running.session.failed(error)), None)),
+            Some(Err(error)) => Some((Err(running.failed(error)), None)),
             None => None,
         }
     });
@@ -124,25 +186,74 @@ pub(super) async fn run(
     })
 }
 
-async fn drive(scope: &Scope, plan: LogicalPlan, schema: SchemaRef, explain: bool, sql: &str, batches: &Batches) -> Result<()> {
-    let failed = |e| from_engine(e, sql);
+fn panicked() -> Error {
+    Error::bug(codes::INTERNAL, "the query engine failed inside").hint("Please report the statement with the server's log.")
+}
+
+/// Runs the work. What does not fit into memory before it has given a row runs a second time, carefully.
+async fn drive(work: Work, batches: &Batches, stop: &Stop) -> Result<()> {
     // Planning is work for the processor alone: a yield first lets a cancel that is already there win.
     tokio::task::yield_now().await;
-    let physical = scope.state.create_physical_plan(&plan).await.map_err(failed)?;
-    let mut rows: SendableRecordBatchStream = execute_stream(physical, scope.state.task_ctx()).map_err(failed)?;
+    let mut sent = false;
+    let pool = work.scope.state.runtime_env().memory_pool.clone();
+    let before = pool.reserved();
+    match attempt(&work, &work.scope.state, batches, stop, &mut sent).await {
+        Err(error) if error.code() == codes::OUT_OF_MEMORY && !sent => {
+            metrics::CAREFUL.add(1);
+            // The tasks of the first run give their memory back when they end; other queries may have taken some meanwhile.
+            for _ in 0..RELEASE_WAITS_MAX {
+                if pool.reserved() <= before {
+                    break;
+                }
+                work.scope.engine.env.clock.sleep(RELEASE_WAIT).await;
+            }
+            attempt(&work, &careful(&work.scope.state, &work.plan), batches, stop, &mut sent).await
+        }
+        done => done,
+    }
+}
+
+/// How long a careful run waits for the memory of the first.
+const RELEASE_WAIT: Duration = Duration::from_millis(10);
+const RELEASE_WAITS_MAX: usize = 200;
+
+/// Rows per batch of a careful run.
+const CAREFUL_ROWS: usize = 1024;
+
+/// Settings under which a query needs the least memory: one sort at a time has all of it, small batches leave room for a merge, and joins
+/// sort their sides, which can spill, where a hash table could not. A join by sorting needs two partitions to be chosen.
+fn careful(state: &SessionState, plan: &LogicalPlan) -> SessionState {
+    let joins = plan.exists(|node| Ok(matches!(node, LogicalPlan::Join(_)))).unwrap_or(false);
+    let mut state = state.clone();
+    let rows = CAREFUL_ROWS.min(state.config().batch_size());
+    let partitions = if joins { 2 } else { 1 };
+    let config = state.config_mut();
+    *config = config.clone().with_batch_size(rows).with_target_partitions(partitions);
+    config.options_mut().optimizer.prefer_hash_join = false;
+    state
+}
+
+async fn attempt(work: &Work, state: &SessionState, batches: &Batches, stop: &Stop, sent: &mut bool) -> Result<()> {
+    let failed = |e| from_engine(e, &work.sql);
+    let physical = state.create_physical_plan(&work.plan).await.and_then(|plan| stoppable(plan, stop)).map_err(failed)?;
+    let mut rows: SendableRecordBatchStream = execute_stream(physical, state.task_ctx()).map_err(failed)?;
     while let Some(batch) = rows.next().await {
         let batch = batch.map_err(failed)?;
         if batch.num_rows() == 0 {
             continue;
         }
-        let batch = if explain { plan_lines(&batch, &schema)? } else { renamed(&batch, &schema)? };
+        let batch = if work.explain { plan_lines(&batch, &work.schema)? } else { renamed(&batch, &work.schema)? };
         metrics::ROWS.add(batch.num_rows() as u64);
+        *sent = true;
         if batches.send(Ok(batch)).await.is_err() {
             return Ok(());
         }
     }
     Ok(())
 }
+
+/// A value that does not fit its column is an error, never NULL.
+const STRICT: CastOptions<'static> = CastOptions { safe: false, format_options: FormatOptions::new() };
 
 fn misfit(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::bug(codes::INTERNAL, "a result does not have the columns that were planned").caused_by(error)
@@ -152,7 +263,7 @@ fn misfit(error: impl std::error::Error + Send + Sync + 'static) -> Error {
 fn renamed(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let fits = |(column, field): (&ArrayRef, &arrow::datatypes::FieldRef)| match column.data_type() == field.data_type() {
         true => Ok(column.clone()),
-        false => cast(column, field.data_type()),
+        false => cast_with_options(column, field.data_type(), &STRICT),
     };
     let columns = batch.columns().iter().zip(schema.fields()).map(fits).collect::<std::result::Result<Vec<_>, _>>();
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
@@ -164,7 +275,7 @@ fn plan_lines(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let text = cast(batch.column(batch.num_columns() - 1), &DataType::Utf8View).map_err(misfit)?;
     let mut lines = Vec::new();
     if let Some(text) = text.as_any().downcast_ref::<StringViewArray>() {
-        lines.extend(text.iter().flatten().flat_map(str::lines).map(str::to_string));
+        lines.extend(text.iter().flatten().flat_map(str::lines).map(names::shown_in));
     }
     let lines: ArrayRef = Arc::new(StringViewArray::from_iter_values(lines));
     RecordBatch::try_new(schema.clone(), vec![lines]).map_err(misfit)

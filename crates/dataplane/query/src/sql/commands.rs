@@ -37,6 +37,14 @@ pub(crate) enum Command {
     Savepoint(String),
     Release(String),
     RollbackTo(String),
+    /// FETCH, and MOVE, which shows no rows. `rows` None: all that are left.
+    Fetch {
+        cursor: String,
+        rows: Option<u64>,
+        shown: bool,
+    },
+    /// CLOSE; None: all.
+    CloseCursor(Option<String>),
     /// Nothing to do; the tag is answered.
     Nothing(&'static str),
 }
@@ -75,7 +83,14 @@ pub(crate) fn parse(sql: &str) -> Result<Option<Command>> {
     } else if c.take(&["unlisten"]) {
         Command::Nothing("UNLISTEN")
     } else if c.take(&["close"]) {
-        Command::Nothing("CLOSE CURSOR")
+        let all = c.take(&["all"]);
+        let cursor = if all { None } else { Some(c.name("a cursor's name", "CLOSE { name | ALL }")?) };
+        c.end("CLOSE { name | ALL }")?;
+        Command::CloseCursor(cursor)
+    } else if c.take(&["fetch"]) {
+        fetch(&mut c, true)?
+    } else if c.take(&["move"]) {
+        fetch(&mut c, false)?
     } else {
         return Ok(None);
     };
@@ -91,6 +106,68 @@ fn savepoint(c: &mut Cursor) -> Result<String> {
     let name = c.name("a savepoint's name", SYNTAX)?;
     c.end(SYNTAX)?;
     Ok(name)
+}
+
+/// `DECLARE name [BINARY] [INSENSITIVE] [[NO] SCROLL] CURSOR [{ WITH | WITHOUT } HOLD] FOR query`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Declaration<'a> {
+    pub(crate) name: String,
+    /// Lives on after its transaction.
+    pub(crate) hold: bool,
+    /// The query's text.
+    pub(crate) query: &'a str,
+}
+
+/// The head of the statement when it declares a cursor.
+pub(crate) fn declaration(sql: &str) -> Result<Option<Declaration<'_>>> {
+    const SYNTAX: &str = "DECLARE name CURSOR [WITH HOLD] FOR query";
+    let mut c = Cursor::new(sql)?;
+    if !c.take(&["declare"]) {
+        return Ok(None);
+    }
+    let name = c.name("a cursor's name", SYNTAX)?;
+    while c.take(&["insensitive"]) || c.take(&["asensitive"]) || c.take(&["no", "scroll"]) || c.take(&["scroll"]) {}
+    if c.is(&["binary"]) {
+        return Err(unsupported("binary cursors"));
+    }
+    c.expect("cursor", SYNTAX)?;
+    let hold = c.take(&["with", "hold"]);
+    let _ = !hold && c.take(&["without", "hold"]);
+    c.expect("for", SYNTAX)?;
+    let skipped = c.position() as usize - 1;
+    let query = sql.char_indices().nth(skipped).map_or("", |(at, _)| &sql[at..]);
+    Ok(Some(Declaration { name, hold, query }))
+}
+
+/// The direction and the cursor of FETCH and MOVE.
+fn fetch(c: &mut Cursor, shown: bool) -> Result<Command> {
+    const SYNTAX: &str = "FETCH [NEXT | FORWARD] [count | ALL] FROM cursor";
+    for backward in ["prior", "first", "last", "absolute", "relative", "backward"] {
+        if c.is(&[backward]) {
+            let error = Error::fix(codes::NOT_FORWARD, "cursor can only scan forward");
+            return Err(error.hint("Declare it again to read its rows from the start."));
+        }
+    }
+    let next = c.take(&["next"]);
+    let _ = !next && c.take(&["forward"]);
+    let rows = if next {
+        Some(1)
+    } else if c.take(&["all"]) {
+        None
+    } else if let Token::Number(number, _) = c.peek().clone() {
+        c.advance();
+        let rows = number.parse().map_err(|_| c.unexpected("a number of rows", SYNTAX))?;
+        if rows == 0 {
+            return Err(unsupported("re-reads of the current row (FETCH 0)"));
+        }
+        Some(rows)
+    } else {
+        Some(1)
+    };
+    let _ = c.take(&["from"]) || c.take(&["in"]);
+    let cursor = c.name("a cursor's name", SYNTAX)?;
+    c.end(SYNTAX)?;
+    Ok(Command::Fetch { cursor, rows, shown })
 }
 
 fn begin(c: &mut Cursor, tag: &'static str) -> Result<Command> {
@@ -151,6 +228,9 @@ fn set(c: &mut Cursor) -> Result<Command> {
     }
     let local = c.take(&["local"]);
     let _ = !local && c.take(&["session"]);
+    if c.take(&["authorization", "default"]) || c.take(&["role", "none"]) {
+        return Ok(Command::Nothing("SET"));
+    }
     if c.is(&["authorization"]) || c.is(&["role"]) {
         return Err(unsupported("roles"));
     }
@@ -273,6 +353,17 @@ mod tests {
         check("DISCARD ALL", Some(Command::DiscardAll));
         check("DEALLOCATE \"_pg3_0\"", Some(Command::Nothing("DEALLOCATE")));
         check("select 1", None);
+        let fetched = |rows, shown| Some(Command::Fetch { cursor: "c".into(), rows, shown });
+        check("FETCH FORWARD 10 FROM \"c\"", fetched(Some(10), true));
+        check("fetch next from c", fetched(Some(1), true));
+        check("FETCH c", fetched(Some(1), true));
+        check("MOVE FORWARD ALL IN c", fetched(None, false));
+        check("CLOSE c", Some(Command::CloseCursor(Some("c".into()))));
+        check("CLOSE ALL", Some(Command::CloseCursor(None)));
+        let declared = declaration("DECLARE \"Ä\" NO SCROLL CURSOR WITH HOLD FOR  SELECT 'ü'").unwrap();
+        assert_eq!(declared, Some(Declaration { name: "Ä".into(), hold: true, query: "SELECT 'ü'" }));
+        assert_eq!(declaration("SELECT 1").unwrap(), None);
+        assert_eq!(parse("FETCH PRIOR FROM c").unwrap_err().code().sqlstate, "55000");
         check("savepoint a", Some(Command::Savepoint("a".into())));
         check("RELEASE SAVEPOINT A", Some(Command::Release("a".into())));
         check("rollback to \"A\"", Some(Command::RollbackTo("A".into())));

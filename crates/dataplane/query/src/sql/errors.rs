@@ -39,6 +39,12 @@ fn convert(error: DataFusionError) -> Error {
         DataFusionError::SQL(inner, _) => syntax(*inner, ""),
         DataFusionError::SchemaError(inner, _) => schema(*inner),
         DataFusionError::Plan(text) => plan(&text),
+        DataFusionError::NotImplemented(text)
+            if ["OuterReferenceColumn", "ScalarSubquery", "Exists("].iter().any(|part| text.contains(part)) =>
+        {
+            Error::fix(codes::NOT_SUPPORTED, "this form of a correlated subquery is not supported")
+                .hint("Write it as a join; for the first rows per group use row_number() OVER (PARTITION BY ...) in a subquery.")
+        }
         DataFusionError::NotImplemented(text) => Error::fix(codes::NOT_SUPPORTED, format!("not supported: {}", clean(&text))),
         DataFusionError::ResourcesExhausted(text) => resources(&text),
         DataFusionError::Execution(text) => execution(&text),
@@ -61,7 +67,20 @@ fn from_shared(error: &DataFusionError) -> Error {
         DataFusionError::Execution(text) => execution(text),
         DataFusionError::Plan(text) => plan(text),
         DataFusionError::ArrowError(inner, _) => arrow_text(inner),
+        DataFusionError::External(inner) => match inner.downcast_ref::<Error>() {
+            Some(own) => copied(own),
+            None => Error::bug(codes::INTERNAL, "the query failed inside").caused_by(error.to_string()),
+        },
         error => Error::bug(codes::INTERNAL, "the query failed inside").caused_by(error.to_string()),
+    }
+}
+
+/// One of ours that others hold too.
+fn copied(error: &Error) -> Error {
+    let made = Error::new(error.kind(), error.code(), error.message());
+    match error.hint_text() {
+        Some(hint) => made.hint(hint),
+        None => made,
     }
 }
 
@@ -129,16 +148,22 @@ fn pg_name(kind: &str) -> &str {
 fn resources(text: &str) -> Error {
     if text.contains("disk space") || text.contains("max_temp_directory_size") {
         return Error::retry(codes::SPILL_FULL, "the query spilled more to disk than is allowed")
-            .hint("Select less, or raise query.spill_bytes_max.");
+            .hint("Select less, or raise query.spill_bytes_max.")
+            .caused_by(text.to_string());
     }
     Error::retry(codes::OUT_OF_MEMORY, "the query needs more memory than is free for queries")
         .hint("Select fewer columns or rows, try again when less is running, or raise query.memory_bytes_max.")
+        .caused_by(text.to_string())
 }
 
 fn execution(text: &str) -> Error {
     let lower = text.to_lowercase();
     if lower.contains("divide by zero") || lower.contains("division by zero") {
         return Error::fix(codes::DIVISION_BY_ZERO, "division by zero");
+    }
+    if lower.contains("more than one row") || lower.contains("returned more than one") {
+        return Error::fix(codes::ONE_ROW, "more than one row returned by a subquery used as an expression")
+            .hint("Add LIMIT 1, or an aggregate such as max().");
     }
     if lower.contains("overflow") || lower.contains("out of range") {
         return out_of_range();
@@ -159,6 +184,13 @@ fn schema(error: SchemaError) -> Error {
                 Some(relation) => format!("{relation}.{}", field.name),
                 None => field.name.clone(),
             };
+            if let Some(relation) = &field.relation
+                && !names.is_empty()
+                && !valid_fields.iter().any(|c| c.relation.as_ref().is_some_and(|known| known.table() == relation.table()))
+            {
+                return Error::fix(codes::UNKNOWN_TABLE, format!("missing FROM-clause entry for table \"{relation}\""))
+                    .hint("Name the table in FROM, or use the alias that it has there.");
+            }
             let made = Error::fix(codes::UNKNOWN_COLUMN, format!("column \"{shown}\" does not exist"));
             match (&field.relation, nearest(&field.name, names.iter().map(String::as_str))) {
                 (_, Some(name)) if name.to_lowercase() == field.name.to_lowercase() => {
@@ -190,6 +222,7 @@ pub(crate) fn nearest<'a>(name: &str, among: impl Iterator<Item = &'a str>) -> O
 
 const PLAN: &[(&str, Code)] = &[
     ("must be in GROUP BY", codes::GROUPING),
+    ("ggregate functions are not allowed", codes::GROUPING),
     ("mbiguous", codes::AMBIGUOUS_COLUMN),
     ("Divide by zero", codes::DIVISION_BY_ZERO),
     ("No function matches", codes::UNKNOWN_FUNCTION),

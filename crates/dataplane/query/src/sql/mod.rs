@@ -6,4 +6,5 @@ pub(crate) mod errors;
 pub(crate) mod names;
 pub(crate) mod rewrite;
 pub(crate) mod sources;
+mod subqueries;
 pub(crate) mod text;

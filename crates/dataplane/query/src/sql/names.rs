@@ -19,6 +19,13 @@ pub(crate) fn shown(name: &str) -> &str {
     name.split(MARK).next().unwrap_or(name)
 }
 
+/// A line of a plan without the marks.
+pub(crate) fn shown_in(line: &str) -> String {
+    let mut parts = line.split(MARK);
+    let first = parts.next().unwrap_or("").to_string();
+    parts.fold(first, |shown, part| shown + part.trim_start_matches(|c: char| c.is_ascii_digit()))
+}
+
 struct Assign;
 
 impl VisitorMut for Assign {

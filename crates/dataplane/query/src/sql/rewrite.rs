@@ -1,13 +1,14 @@
 //! Parsing of queries, and the differences between Postgres's SQL and DataFusion's that are mended in the syntax tree.
 
-use super::{dialect, errors, names, text};
+use super::{dialect, errors, names, subqueries, text};
 use crate::codes;
 use datafusion::sql::sqlparser::ast::{
-    ArrayElemTypeDef, CastKind, Cte, DataType, Expr, FunctionArguments, LimitClause, ObjectName, Query, SetExpr, Statement,
-    Value, ValueWithSpan, Visit, VisitMut, Visitor, VisitorMut,
+    ArrayElemTypeDef, BinaryOperator, CastKind, Cte, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
+    LimitClause, ObjectName, Query, SetExpr, Statement, TableFactor, Value, ValueWithSpan, Visit, VisitMut, Visitor, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Whitespace};
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use datafusion_pg_catalog::sql::rules::{
     CurrentUserVariableToSessionUserFunctionCall, FixArrayLiteral, RewriteArrayAnyAllOperation, RewritePgCatalogOperator,
@@ -17,6 +18,14 @@ use mainstem_types::{Error, Result};
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::ControlFlow;
+
+/// What the driver asyncpg asks about types that it does not know (mostly arrays), without the recursion for which there is nothing here:
+/// no composites, domains and ranges.
+const TYPES_OF_ASYNCPG: &str = "SELECT oid, 'pg_catalog' AS ns, typname AS name, 'b' AS kind, NULL::int AS basetype, \
+     CASE WHEN typelem = 0 THEN NULL ELSE typelem END AS elemtype, CASE WHEN typelem = 0 THEN NULL ELSE ',' END AS elemdelim, \
+     NULL::int AS range_subtype, NULL::text[] AS attrtypoids, NULL::text[] AS attrnames, 0 AS depth, NULL::text AS basetype_name, \
+     CASE WHEN typelem = 0 THEN NULL ELSE format_type(typelem, -1) END AS elemtype_name, NULL::text AS range_subtype_name \
+     FROM pg_type WHERE oid = ANY ($1::oid[]) OR oid IN (SELECT typelem FROM pg_type WHERE oid = ANY ($1::oid[])) ORDER BY typelem";
 
 /// Parses one query and rewrites it. One per engine.
 pub(crate) struct Rewriter {
@@ -48,7 +57,8 @@ impl Default for Rewriter {
 impl Rewriter {
     /// One statement. `oid_of` finds a relation's oid by its name as written, for `'shop.film'::regclass`.
     pub(crate) fn parse(&self, sql: &str, oid_of: &dyn Fn(&str) -> Option<i32>) -> Result<Statement> {
-        let tokens = text::tokens(sql)?;
+        let sql = if sql.contains("typeinfo_tree(") { TYPES_OF_ASYNCPG } else { sql };
+        let tokens = words(text::tokens(sql)?);
         let mut parser = Parser::new(&PostgreSqlDialect {}).with_recursion_limit(200).with_tokens_with_locations(tokens);
         let mut statements = parser.parse_statements().map_err(|error| errors::syntax(error, sql))?;
         if statements.len() != 1 {
@@ -62,6 +72,7 @@ impl Rewriter {
             statement = rewritten.remove(0);
             let _ = VisitMut::visit(&mut statement, &mut ArraysOfQueries);
             names::assign(&mut statement);
+            subqueries::rewrite(&mut statement);
             return Ok(statement);
         }
         let mut casts = RegclassCasts { oid_of, unknown: None };
@@ -71,9 +82,47 @@ impl Rewriter {
         }
         let _ = VisitMut::visit(&mut statement, &mut Fetches);
         names::assign(&mut statement);
+        subqueries::rewrite(&mut statement);
         dialect::rewrite(&mut statement);
         Ok(self.rules.iter().fold(statement, |statement, rule| rule.rewrite(statement)))
     }
+}
+
+/// Words of Postgres that the parser does not know, in words that it knows: `TABLE t`, `x ISNULL`.
+fn words(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let is = |token: &Token, word: &str| matches!(token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word));
+    let word = |text: &str, span| TokenWithSpan { token: Token::make_word(text, None), span };
+    let space = |span| TokenWithSpan { token: Token::Whitespace(Whitespace::Space), span };
+    let mut made = Vec::with_capacity(tokens.len());
+    let mut last: Option<Token> = None;
+    for token in tokens {
+        let starts = last.is_none() || matches!(last, Some(Token::LParen));
+        // After a value, not after SELECT or a comma, where it would be a name.
+        let follows = last.as_ref().is_some_and(|last| match last {
+            Token::Word(w) => {
+                !["select", "as", "and", "or", "not", "where", "by", "on"].contains(&w.value.to_lowercase().as_str())
+            }
+            Token::RParen | Token::Number(..) | Token::SingleQuotedString(_) => true,
+            _ => false,
+        });
+        let span = token.span;
+        if starts && is(&token.token, "table") {
+            for text in ["SELECT", "*", "FROM"] {
+                made.push(if text == "*" { TokenWithSpan { token: Token::Mul, span } } else { word(text, span) });
+                made.push(space(span));
+            }
+        } else if follows && is(&token.token, "isnull") {
+            made.extend([word("IS", span), space(span), word("NULL", span)]);
+        } else {
+            if !matches!(token.token, Token::Whitespace(_)) {
+                last = Some(token.token.clone());
+            }
+            made.push(token);
+            continue;
+        }
+        last = Some(Token::make_word("x", None));
+    }
+    made
 }
 
 /// Whether every table of the statement belongs to the catalogs, and there is one.
@@ -120,8 +169,19 @@ impl VisitorMut for RegclassCasts<'_> {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         let Expr::Cast { expr: inner, data_type, .. } = expr else { return ControlFlow::Continue(()) };
-        let regclass =
-            matches!(data_type, DataType::Regclass) || data_type.to_string().eq_ignore_ascii_case("pg_catalog.regclass");
+        let is_regclass =
+            |kind: &DataType| matches!(kind, DataType::Regclass) || kind.to_string().eq_ignore_ascii_case("pg_catalog.regclass");
+        // The text of a relation is its name.
+        if matches!(data_type, DataType::Text)
+            && let Expr::Cast { expr: name, data_type: kind, .. } = inner.as_ref()
+            && is_regclass(kind)
+            && let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), .. }) = name.as_ref()
+            && (self.oid_of)(text).is_some()
+        {
+            *expr = *name.clone();
+            return ControlFlow::Continue(());
+        }
+        let regclass = is_regclass(data_type);
         let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(name), span }) = inner.as_ref() else {
             return ControlFlow::Continue(());
         };
@@ -136,7 +196,8 @@ impl VisitorMut for RegclassCasts<'_> {
     }
 }
 
-/// `ARRAY(SELECT ...)` in tools' queries (members of roles, options of relations): there is nothing of that kind here, so NULL.
+/// `ARRAY(SELECT ...)` in tools' queries (members of roles, options of relations), and values from empty catalogs: there is nothing of
+/// that kind here, so NULL.
 struct ArraysOfQueries;
 
 impl VisitorMut for ArraysOfQueries {
@@ -147,16 +208,29 @@ impl VisitorMut for ArraysOfQueries {
             && let FunctionArguments::Subquery(_) = function.args
             && function.name.to_string().eq_ignore_ascii_case("array")
         {
-            *expr = Expr::Cast {
-                kind: CastKind::Cast,
-                expr: Box::new(Expr::value(Value::Null)),
-                data_type: DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(DataType::Text), None)),
-                array: false,
-                format: None,
-            };
+            *expr = null_of(DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(DataType::Text), None)));
+        }
+        if let Expr::Subquery(query) = expr
+            && reads_what_is_empty(query)
+        {
+            *expr = null_of(DataType::Text);
         }
         ControlFlow::Continue(())
     }
+}
+
+fn null_of(data_type: DataType) -> Expr {
+    Expr::Cast { kind: CastKind::Cast, expr: Box::new(Expr::value(Value::Null)), data_type, array: false, format: None }
+}
+
+/// Whether a subquery looks into a catalog of things that there are none of here: defaults of columns, sequences.
+fn reads_what_is_empty(query: &Query) -> bool {
+    let SetExpr::Select(select) = query.body.as_ref() else { return false };
+    let empty = |name: &ObjectName| {
+        let last = name.0.last().and_then(|part| part.as_ident()).map(|ident| ident.value.to_lowercase());
+        matches!(last.as_deref(), Some("pg_attrdef" | "pg_sequence"))
+    };
+    select.from.iter().any(|from| matches!(&from.relation, TableFactor::Table { name, .. } if empty(name)))
 }
 
 /// `FETCH FIRST n ROWS ONLY` becomes LIMIT.
@@ -194,6 +268,62 @@ pub(crate) fn cast_parameters(statement: &Statement) -> Vec<(usize, DataType)> {
     let mut casts = Casts(Vec::new());
     let _ = Visit::visit(statement, &mut casts);
     casts.0
+}
+
+/// Parameters whose types have a Postgres name of their own.
+pub(crate) fn named_parameters(statement: &Statement) -> Vec<(usize, &'static str)> {
+    struct Named(Vec<(usize, &'static str)>);
+    impl Visitor for Named {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            let (name, arg) = match expr {
+                Expr::Function(Function { name, args: FunctionArguments::List(list), .. }) => match list.args.as_slice() {
+                    [FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))] => (name.to_string(), arg),
+                    _ => return ControlFlow::Continue(()),
+                },
+                Expr::Cast { expr, data_type, .. } => (data_type.to_string().to_lowercase(), expr.as_ref()),
+                _ => return ControlFlow::Continue(()),
+            };
+            let source = match name.as_str() {
+                "pg_uuid" => "uuid",
+                "pg_json" => "json",
+                "pg_jsonb" => "jsonb",
+                "oid[]" => "oid[]",
+                _ => return ControlFlow::Continue(()),
+            };
+            self.0.extend(placeholder(arg).map(|number| (number, source)));
+            ControlFlow::Continue(())
+        }
+    }
+    let mut named = Named(Vec::new());
+    let _ = Visit::visit(statement, &mut named);
+    named.0
+}
+
+/// The statement with `x = $1` for `x = ANY ($1)`, to learn the type of the elements, and the parameters that are arrays so.
+pub(crate) fn with_elements(statement: &Statement) -> Option<(Statement, Vec<usize>)> {
+    struct Arrays(Vec<usize>);
+    impl VisitorMut for Arrays {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            let Expr::Function(Function { name, args: FunctionArguments::List(list), .. }) = &*expr else {
+                return ControlFlow::Continue(());
+            };
+            if name.to_string() == "array_contains"
+                && let [FunctionArg::Unnamed(FunctionArgExpr::Expr(array)), FunctionArg::Unnamed(FunctionArgExpr::Expr(value))] =
+                    list.args.as_slice()
+                && let Some(number) = placeholder(array)
+            {
+                self.0.push(number);
+                let (left, right) = (Box::new(value.clone()), Box::new(array.clone()));
+                *expr = Expr::BinaryOp { left, op: BinaryOperator::Eq, right };
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let (mut statement, mut arrays) = (statement.clone(), Arrays(Vec::new()));
+    let _ = VisitMut::visit(&mut statement, &mut arrays);
+    (!arrays.0.is_empty()).then_some((statement, arrays.0))
 }
 
 /// The highest parameter number of a statement.

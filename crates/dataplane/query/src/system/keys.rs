@@ -41,7 +41,7 @@ impl Key {
 }
 
 /// A name as SQL must write it.
-pub(super) fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     let plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     if plain && !name.starts_with(|c: char| c.is_ascii_digit()) && !name.is_empty() {
         name.to_string()
@@ -156,7 +156,7 @@ pub(crate) fn sizes(scope: &Scope, name: &str) -> Arc<ScalarUDF> {
 
 /// A function that looks its first argument up.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Lookup {
+pub(super) struct Lookup {
     name: String,
     signature: Signature,
     values: BTreeMap<String, String>,
@@ -164,7 +164,7 @@ struct Lookup {
 }
 
 impl Lookup {
-    fn function(name: &str, values: BTreeMap<String, String>, numbers: bool) -> Arc<ScalarUDF> {
+    pub(super) fn function(name: &str, values: BTreeMap<String, String>, numbers: bool) -> Arc<ScalarUDF> {
         let signature =
             Signature::one_of(vec![TypeSignature::Any(1), TypeSignature::Any(2), TypeSignature::Any(3)], Volatility::Stable);
         Arc::new(ScalarUDF::from(Self { name: name.to_string(), signature, values, numbers }))

@@ -8,10 +8,10 @@ mod pg_catalog;
 mod relations;
 mod types;
 
-pub(crate) use keys::{definitions, sizes};
+pub(crate) use keys::{definitions, quoted, sizes};
 pub(crate) use mainstem::{sources_columns, sources_rows};
 pub(crate) use pg_catalog::Library;
-pub(crate) use types::{format_type, type_name};
+pub(crate) use types::{format_type, type_name, types_by_name};
 
 use crate::codes;
 use crate::enforce::Pass;

@@ -1,8 +1,10 @@
 //! Columns' types as Postgres's catalogs describe them.
 
 use arrow::datatypes::{DataType, Field, IntervalUnit};
-use mainstem_types::schema::SOURCE_TYPE_KEY;
+use datafusion::logical_expr::ScalarUDF;
+use mainstem_types::schema::{QUOTIENT, SOURCE_TYPE_KEY};
 use mainstem_types::{Column, ColumnType};
+use std::sync::Arc;
 
 /// A type in `pg_type`, with a column's modifier.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +35,12 @@ const KNOWN: &[PgType] = &[
     of(114, "json", "json", -1),
     of(700, "float4", "real", 4),
     of(701, "float8", "double precision", 8),
+    of(1005, "_int2", "smallint[]", -1),
+    of(1007, "_int4", "integer[]", -1),
     of(1009, "_text", "text[]", -1),
+    of(1016, "_int8", "bigint[]", -1),
+    of(1022, "_float8", "double precision[]", -1),
+    of(1231, "_numeric", "numeric[]", -1),
     of(1042, "bpchar", "character", -1),
     of(1043, "varchar", "character varying", -1),
     of(1082, "date", "date", 4),
@@ -82,8 +89,8 @@ pub(super) fn of_column(column: &Column) -> PgType {
 
 /// The type of a column that is described by its Arrow field alone.
 pub(super) fn of_field(field: &Field) -> PgType {
-    if let Some(source) = field.metadata().get(SOURCE_TYPE_KEY) {
-        return named(source);
+    if let Some(source) = field.metadata().get(SOURCE_TYPE_KEY).filter(|source| *source != QUOTIENT) {
+        return named(source.strip_prefix("pg_catalog.").unwrap_or(source));
     }
     match field.data_type() {
         DataType::Boolean => named("bool"),
@@ -101,9 +108,22 @@ pub(super) fn of_field(field: &Field) -> PgType {
         DataType::Timestamp(_, None) => named("timestamp"),
         DataType::Timestamp(_, Some(_)) => named("timestamptz"),
         DataType::Interval(IntervalUnit::YearMonth | IntervalUnit::DayTime | IntervalUnit::MonthDayNano) => named("interval"),
-        DataType::List(_) => named("_text"),
+        DataType::List(item) => match of_field(item).name {
+            "int2" => named("_int2"),
+            "int4" => named("_int4"),
+            "int8" => named("_int8"),
+            "float8" => named("_float8"),
+            "numeric" => named("_numeric"),
+            _ => named("_text"),
+        },
         _ => TEXT,
     }
+}
+
+/// `to_regtype`: the oid of a type by any of its names.
+pub(crate) fn types_by_name() -> Arc<ScalarUDF> {
+    let names = KNOWN.iter().flat_map(|t| [t.name, t.long].map(|name| (name.to_string(), t.oid.to_string())));
+    super::keys::Lookup::function("to_regtype", names.collect(), true)
 }
 
 /// A field's type as `pg_typeof` says it.

@@ -139,6 +139,10 @@ impl SqlSession for Session {
         self.0.status.load(SeqCst)
     }
 
+    fn cursor(&self, _: &str) -> Option<SchemaRef> {
+        None
+    }
+
     fn fail_transaction(&self) {
         let _ = self.0.status.compare_exchange(b'T', b'E', SeqCst, SeqCst);
     }
@@ -196,6 +200,9 @@ impl PreparedStatement for Prepared {
         &self.parameters
     }
 
+    fn parameter_source(&self, _: usize) -> &str {
+        ""
+    }
     fn columns(&self) -> Option<SchemaRef> {
         self.rows.clone()
     }
