@@ -146,7 +146,7 @@ impl Stream {
     async fn gather(&mut self, left: Duration) -> bool {
         let clock = self.source.env.clock.clone();
         let Feed::Live { reader, low_water, .. } = &mut self.feed else { return false };
-        if !low_water.as_ref().is_some_and(|mark| mark.set(GATHER_BYTES).is_ok()) {
+        if low_water.as_ref().is_none_or(|mark| mark.set(GATHER_BYTES).is_err()) {
             clock.sleep(GATHER_PAUSE).await;
             return !matches!(reader.fill().now_or_never(), Some(Err(_)));
         }
