@@ -38,9 +38,12 @@ impl World {
     /// An empty database; the server flushes every second and merges files after every other flush, so that files, deletion vectors,
     /// compaction and replay all happen.
     fn new(postgres: PostgresOptions) -> Self {
+        Self::with(postgres, MainstemOptions::default().flush_every_ms(1000).env("MAINSTEM_WAREHOUSE_COMPACT_FILES_MIN", "2"))
+    }
+
+    fn with(postgres: PostgresOptions, options: MainstemOptions) -> Self {
         let postgres = Postgres::start(postgres).unwrap();
         postgres.create_database("shop").unwrap();
-        let options = MainstemOptions::default().flush_every_ms(1000).env("MAINSTEM_WAREHOUSE_COMPACT_FILES_MIN", "2");
         let mainstem = Mainstem::start(options).unwrap();
         Self { postgres, mainstem }
     }

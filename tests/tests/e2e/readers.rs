@@ -1,14 +1,16 @@
 //! Outside readers (deltalake, duckdb, polars) see the same rows in the table's directory as Mainstem serves.
 
 use crate::{World, eventually, value};
-use mainstem_testkit::PostgresOptions;
-use mainstem_testkit::chaos::ChaosOptions;
+use mainstem_testkit::chaos::{ChaosOptions, create_tables};
+use mainstem_testkit::{MainstemOptions, PostgresOptions};
 use std::path::Path;
 use std::process::Command;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn read_the_same_rows_after_every_flush() {
-    let world = World::with_chaos(PostgresOptions::default()).await;
+    // Files are merged as rarely as by default, so that deletion vectors are there to be read.
+    let world = World::with(PostgresOptions::default(), MainstemOptions::default().flush_every_ms(1000));
+    create_tables(&world.source().await).await.unwrap();
     let client = world.capture().await;
     let python = std::env::var("MAINSTEM_TEST_PYTHON").expect("MAINSTEM_TEST_PYTHON: `cargo xtask test` makes and names it");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/readers.py");

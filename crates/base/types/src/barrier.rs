@@ -92,17 +92,22 @@ pub struct TableRecord {
     pub body: Option<TableBody>,
 }
 
-/// Where a table's rows lie in its source and how their columns came to be, as numbers that mean nothing but "another one".
+/// Where a table's rows lie in its source, how their columns came to be and by what its changes come, as numbers that mean nothing but
+/// "another one".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableBody {
     pub file: u64,
     pub columns: u64,
+    /// 0 = its updates and deletes do not come.
+    #[serde(default)]
+    pub published: u64,
 }
 
 impl TableBody {
     /// Whether rows may have got other values since without a word in the source's log: one that is emptied or packed gets another file
-    /// only, one whose columns are added or dropped keeps its file.
+    /// only, one whose columns are added or dropped keeps its file. One that left its publication and came back had time in between.
     pub fn rewritten(&self, now: &Self) -> bool {
-        self.file != now.file && self.columns != now.columns
+        let away = self.published != 0 && now.published != 0 && self.published != now.published;
+        away || self.file != now.file && self.columns != now.columns
     }
 }

@@ -317,13 +317,13 @@ impl Relation {
         Ok(())
     }
 
-    /// Its file, and which transactions made its columns what they are.
-    pub fn body(&self) -> TableBody {
+    /// Its file, which transactions made its columns what they are, and by which entry of a publication its updates come.
+    pub fn body(&self, published: u64) -> TableBody {
         let columns: Vec<u8> =
             self.columns.iter().flat_map(|c| [c.column.id.0.to_be_bytes(), c.changed_by.to_be_bytes()].concat()).collect();
         let digest = Sha256::digest(&columns);
         let columns = digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-        TableBody { file: u64::from(self.filenode), columns }
+        TableBody { file: u64::from(self.filenode), columns, published }
     }
 
     /// Its name as SQL has it.

@@ -32,6 +32,8 @@ pub struct Captured {
     pub missing: HashMap<u32, String>,
     /// A publication of ours that was not there and was made.
     pub made: Option<String>,
+    /// By which entry of a publication a table's updates come: another one after it was out for a while.
+    pub published: HashMap<u32, u64>,
 }
 
 pub async fn prepare(inner: &Inner, stored: Option<&Position>) -> Result<Prepared> {
@@ -195,6 +197,7 @@ pub async fn align_publications(inner: &Inner, relations: &BTreeMap<u32, Relatio
         for relation in wanted.iter().filter(|r| !published.contains(&r.oid)) {
             captured.missing.insert(relation.oid, format!("in none of the publications {}", inner.publication_list()));
         }
+        captured.published = published_by(inner).await?;
         return Ok(captured);
     }
     for (at, publication) in inner.settings.publications.iter().enumerate() {
@@ -219,7 +222,20 @@ pub async fn align_publications(inner: &Inner, relations: &BTreeMap<u32, Relatio
         }
     }
     moves.run(inner, relations, &mut captured).await?;
+    captured.published = published_by(inner).await?;
     Ok(captured)
+}
+
+async fn published_by(inner: &Inner) -> Result<HashMap<u32, u64>> {
+    let names: Vec<String> = inner.settings.publications.iter().map(|p| quote_text(p)).collect();
+    let names = names.join(", ");
+    let sql = format!("SELECT r.prrelid, max(r.oid::bigint) {MEMBERS} AND p.pubupdate AND p.pubname IN ({names}) GROUP BY 1");
+    let mut published = HashMap::new();
+    for row in inner.query(&sql).await? {
+        let cells = Cells(&row);
+        published.insert(cells.number(0)?, cells.number(1)?);
+    }
+    Ok(published)
 }
 
 fn not_ours(publication: &str) -> Error {

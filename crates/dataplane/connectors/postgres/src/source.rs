@@ -357,7 +357,7 @@ impl PostgresSource {
             rows_estimated: relation.rows_estimated,
             parent,
             excluded,
-            body: Some(relation.body()),
+            body: Some(relation.body(captured.published.get(&relation.oid).copied().unwrap_or(0))),
         }
     }
 }
