@@ -248,12 +248,14 @@ async fn replay(report: &mut Report, full: bool) -> Result<()> {
     let started = Instant::now();
     mainstem.start_again()?;
     let seconds = started.elapsed().as_secs_f64();
+    let replayed = mainstem.metric("mainstem_warehouse_replayed_rows_total")?.unwrap_or(0.0);
     report.add(Row {
         what: "start after kill -9, with changes to replay",
         figure: format!("{seconds:.2} s"),
         floor: "< 5 s",
-        met: seconds < 5.0,
-        terms: format!("{} rows, at most 120,000 changes since the last flush", scale * 100_000),
+        // A flush that came before the kill leaves less to replay, and a figure that says nothing.
+        met: seconds < 5.0 && replayed >= 120_000.0,
+        terms: format!("{} rows, {replayed:.0} changes replayed", scale * 100_000),
     });
     Ok(())
 }
