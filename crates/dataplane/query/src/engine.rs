@@ -12,7 +12,7 @@ use datafusion::config::Dialect;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::session_state::SessionState;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use mainstem_env::{DiskStore, Env};
@@ -39,7 +39,10 @@ pub struct QueryEngine {
     pub(crate) control: Arc<dyn SourceControl>,
     pub(crate) settings: QuerySettings,
     pub(crate) facts: Arc<dyn SystemFacts>,
-    pub(crate) base: SessionState,
+    /// All that names in SQL can mean.
+    pub(crate) names: SessionState,
+    /// What a statement runs with, copied for each of them, so without the functions: those of a plan are in the plan.
+    pub(crate) running: SessionState,
     /// What expressions mean, first word first.
     pub(crate) planners: Vec<Arc<dyn ExprPlanner>>,
     pub(crate) functions: FunctionsByName,
@@ -71,11 +74,12 @@ impl QueryEngine {
             .map_err(|e| Error::retry(codes::INTERNAL, "the threads for queries could not be started").caused_by(e))?;
         let engine_error = |e: DataFusionError| Error::bug(codes::INTERNAL, "the query engine could not be set up").caused_by(e);
         let world = world(&env, &settings)?;
-        let base = base_state(&settings, world).map_err(engine_error)?;
+        let names = base_state(&settings, world).map_err(engine_error)?;
+        let running = without_functions(&names);
         let library = Library::new().map_err(engine_error)?;
         let functions = functions::by_name();
         let mut planners = vec![functions::operators(functions.clone())];
-        planners.extend(base.expr_planners().iter().cloned());
+        planners.extend(names.expr_planners().iter().cloned());
         Ok(Arc::new_cyclic(|me| Self {
             planners,
             functions,
@@ -84,7 +88,8 @@ impl QueryEngine {
             control,
             settings,
             facts,
-            base,
+            names,
+            running,
             rewriter: Rewriter::default(),
             library,
             sessions: Mutex::default(),
@@ -149,6 +154,17 @@ fn base_state(settings: &QuerySettings, world: Arc<RuntimeEnv>) -> datafusion::c
         .map_err(|e| *e)?;
     functions::register(&context);
     Ok(context.state())
+}
+
+fn without_functions(state: &SessionState) -> SessionState {
+    // Looked up by the optimizer's rule for DISTINCT ON.
+    let first_value = state.aggregate_functions().get("first_value").cloned();
+    SessionStateBuilder::new_from_existing(state.clone())
+        .with_scalar_functions(Vec::new())
+        .with_higher_order_functions(Vec::new())
+        .with_aggregate_functions(first_value.into_iter().collect())
+        .with_window_functions(Vec::new())
+        .build()
 }
 
 #[async_trait]

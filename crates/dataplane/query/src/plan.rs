@@ -1,7 +1,7 @@
 //! Names to tables: what one statement may see. The only way from a name in SQL to rows, and it goes through `enforce`.
 
 use crate::engine::{DATABASE, QueryEngine};
-use crate::session::SessionFacts;
+use crate::session::{SessionFacts, Variables};
 use crate::sql::errors::nearest;
 use crate::{codes, enforce, functions, system, tables};
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef, TimeUnit};
@@ -33,8 +33,8 @@ pub(crate) struct Scope {
     pub(crate) state: SessionState,
     /// Schemas for unqualified names, in order.
     pub(crate) search_path: Vec<String>,
-    /// The session's settings, for `current_setting` and `pg_settings`.
-    pub(crate) settings: Vec<(String, String)>,
+    /// The session's settings, as they are when the statement begins.
+    pub(crate) variables: Variables,
     /// SET from within the statement.
     pub(crate) setter: functions::Setter,
     notices: Mutex<Vec<String>>,
@@ -47,19 +47,19 @@ impl Scope {
         engine: Arc<QueryEngine>,
         session: Arc<SessionFacts>,
         snapshot: Arc<Snapshot>,
-        settings: Vec<(String, String)>,
-        search_path: Vec<String>,
+        variables: Variables,
         setter: functions::Setter,
     ) -> Self {
-        let mut state = engine.base.clone();
+        let mut state = engine.running.clone();
         state.mark_start_execution();
+        let search_path = variables.search_path(&session.principal.0);
         Self {
             engine,
             session,
             snapshot,
             state,
             search_path,
-            settings,
+            variables,
             setter,
             notices: Mutex::default(),
             momentary: AtomicBool::new(false),
@@ -262,7 +262,7 @@ impl ContextProvider for Names<'_> {
 
     fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> datafusion::common::Result<Arc<dyn TableSource>> {
         let state = &self.scope.state;
-        let Some(function) = state.table_functions().get(name).cloned() else {
+        let Some(function) = self.scope.engine.names.table_functions().get(name).cloned() else {
             return plan_err!("table function '{name}' does not exist");
         };
         let context = SimplifyContext::builder()
@@ -290,19 +290,19 @@ impl ContextProvider for Names<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        functions::of_session(self.scope, name).or_else(|| self.scope.state.scalar_functions().get(name).cloned())
+        functions::of_session(self.scope, name).or_else(|| self.scope.engine.names.scalar_functions().get(name).cloned())
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
-        self.scope.state.higher_order_functions().get(name).cloned()
+        self.scope.engine.names.higher_order_functions().get(name).cloned()
     }
 
     fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
-        self.scope.state.aggregate_functions().get(name).cloned()
+        self.scope.engine.names.aggregate_functions().get(name).cloned()
     }
 
     fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
-        self.scope.state.window_functions().get(name).cloned()
+        self.scope.engine.names.window_functions().get(name).cloned()
     }
 
     fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
@@ -314,18 +314,18 @@ impl ContextProvider for Names<'_> {
     }
 
     fn udf_names(&self) -> Vec<String> {
-        self.scope.state.scalar_functions().keys().cloned().collect()
+        self.scope.engine.names.scalar_functions().keys().cloned().collect()
     }
 
     fn higher_order_function_names(&self) -> Vec<String> {
-        self.scope.state.higher_order_functions().keys().cloned().collect()
+        self.scope.engine.names.higher_order_functions().keys().cloned().collect()
     }
 
     fn udaf_names(&self) -> Vec<String> {
-        self.scope.state.aggregate_functions().keys().cloned().collect()
+        self.scope.engine.names.aggregate_functions().keys().cloned().collect()
     }
 
     fn udwf_names(&self) -> Vec<String> {
-        self.scope.state.window_functions().keys().cloned().collect()
+        self.scope.engine.names.window_functions().keys().cloned().collect()
     }
 }

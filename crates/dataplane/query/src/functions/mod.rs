@@ -212,7 +212,7 @@ struct CurrentSetting {
 
 impl CurrentSetting {
     fn new(scope: &Scope) -> Self {
-        Self { signature: any_arguments(), settings: scope.settings.clone() }
+        Self { signature: any_arguments(), settings: scope.variables.all() }
     }
 }
 

@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
-use variables::Variables;
+pub(crate) use variables::Variables;
 
 /// What others may know of a session: a row of `mainstem.sessions`.
 pub(crate) struct SessionFacts {
@@ -136,13 +136,12 @@ impl Session {
         } else {
             (self.engine.snapshots)()?
         };
-        let path = inner.variables.search_path(&self.facts.principal.0);
         let me = self.me.clone();
         let setter: Setter = Arc::new(move |name, value, local| match me.upgrade() {
             Some(session) => session.set_config(name, value, local),
             None => Err(Error::bug(codes::INTERNAL, "the session has ended")),
         });
-        Ok(Scope::new(self.engine.clone(), self.facts.clone(), snapshot, inner.variables.all(), path, setter))
+        Ok(Scope::new(self.engine.clone(), self.facts.clone(), snapshot, inner.variables.clone(), setter))
     }
 
     /// SET from within a query.
@@ -323,33 +322,34 @@ impl Session {
         error
     }
 
-    fn parse(&self, sql: &str) -> Result<Kind> {
+    /// What the text asks for, with the scope of a query.
+    fn parse(&self, sql: &str) -> Result<(Kind, Option<Scope>)> {
         if text::Cursor::new(sql)?.is_empty() {
-            return Ok(Kind::Empty);
+            return Ok((Kind::Empty, None));
         }
         if let Some(statement) = sources::parse(sql)? {
-            return Ok(Kind::Source(Arc::new(statement)));
+            return Ok((Kind::Source(Arc::new(statement)), None));
         }
         if let Some(command) = commands::parse(sql)? {
-            return Ok(Kind::Command(command));
+            return Ok((Kind::Command(command), None));
         }
+        let scope = self.scope()?;
         if let Some(commands::Declaration { name, hold, query }) = commands::declaration(sql)? {
             let skipped = sql.chars().count() - query.chars().count();
-            let statement = self.parse_query(query).map_err(|error| match error.position() {
+            let statement = parse_query(&scope, query).map_err(|error| match error.position() {
                 Some(position) => error.at(position + skipped as u32),
                 None => error,
             })?;
-            return Ok(Kind::Query(Arc::new(statement), Some(Holder { name, hold })));
+            return Ok((Kind::Query(Arc::new(statement), Some(Holder { name, hold })), Some(scope)));
         }
-        Ok(Kind::Query(Arc::new(self.parse_query(sql)?), None))
+        Ok((Kind::Query(Arc::new(parse_query(&scope, sql)?), None), Some(scope)))
     }
+}
 
-    fn parse_query(&self, sql: &str) -> Result<Statement> {
-        let scope = self.scope()?;
-        let statement = self.engine.rewriter.parse(sql, &|name| scope.oid_of(name))?;
-        rewrite::check_read_only(&statement)?;
-        Ok(statement)
-    }
+fn parse_query(scope: &Scope, sql: &str) -> Result<Statement> {
+    let statement = scope.engine.rewriter.parse(sql, &|name| scope.oid_of(name))?;
+    rewrite::check_read_only(&statement)?;
+    Ok(statement)
 }
 
 fn level(isolation: Isolation) -> &'static str {
@@ -369,9 +369,9 @@ impl SqlSession for Session {
         let Some(me) = self.me.upgrade() else {
             return Err(Error::bug(codes::INTERNAL, "the session has ended"));
         };
-        let made = self.parse(sql).and_then(|kind| {
+        let made = self.parse(sql).and_then(|(kind, scope)| {
             self.check_block(&kind)?;
-            Prepared::new(me, sql, kind, parameter_types)
+            Prepared::new(me, sql, kind, scope, parameter_types)
         });
         match made {
             Ok(prepared) => Ok(Arc::new(prepared)),

@@ -58,7 +58,14 @@ pub(super) struct Prepared {
 type Planned = (Arc<Snapshot>, LogicalPlan, Vec<String>);
 
 impl Prepared {
-    pub(super) fn new(session: Arc<Session>, sql: &str, kind: Kind, declared: &[Option<DataType>]) -> Result<Self> {
+    /// `scope` is there for a query.
+    pub(super) fn new(
+        session: Arc<Session>,
+        sql: &str,
+        kind: Kind,
+        scope: Option<Scope>,
+        declared: &[Option<DataType>],
+    ) -> Result<Self> {
         let mut prepared = Self {
             session,
             sql: sql.to_string(),
@@ -68,10 +75,9 @@ impl Prepared {
             columns: None,
             planned: Mutex::new(None),
         };
-        match &prepared.kind {
-            Kind::Query(statement, holder) => {
+        match (&prepared.kind, scope) {
+            (Kind::Query(statement, holder), Some(scope)) => {
                 let (statement, shown) = (statement.clone(), holder.is_none());
-                let scope = prepared.session.scope()?;
                 let (plan, parameters) = plan(&scope, &statement, declared).map_err(|e| from_engine(e, sql))?;
                 prepared.columns = shown.then(|| columns(&plan));
                 prepared.sources = parameter_sources(&statement, parameters.len());
@@ -80,19 +86,19 @@ impl Prepared {
                     prepared.planned = Mutex::new(Some((scope.snapshot.clone(), plan, scope.notices())));
                 }
             }
-            Kind::Source(statement) => {
+            (Kind::Source(statement), _) => {
                 prepared.columns = match statement.as_ref() {
                     SourceStatement::ShowAll => Some(system::sources_columns()),
                     SourceStatement::ShowCreate(_) => Some(text_columns("create_source")),
                     _ => None,
                 }
             }
-            Kind::Command(Command::Show(name)) => prepared.columns = Some(text_columns(spelled(name))),
-            Kind::Command(Command::ShowAll) => prepared.columns = Some(all_settings(&[]).schema()),
-            Kind::Command(Command::Fetch { cursor, shown: true, .. }) => {
+            (Kind::Command(Command::Show(name)), _) => prepared.columns = Some(text_columns(spelled(name))),
+            (Kind::Command(Command::ShowAll), _) => prepared.columns = Some(all_settings(&[]).schema()),
+            (Kind::Command(Command::Fetch { cursor, shown: true, .. }), _) => {
                 prepared.columns = prepared.session.cursor_columns(cursor);
             }
-            Kind::Command(_) | Kind::Empty => {}
+            _ => {}
         }
         Ok(prepared)
     }

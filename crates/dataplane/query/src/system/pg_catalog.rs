@@ -478,7 +478,7 @@ fn tables_or_views(scope: &Scope, table: &str, rows: &mut Rows) {
 }
 
 fn settings(scope: &Scope, rows: &mut Rows) {
-    for (name, value) in &scope.settings {
+    for (name, value) in &scope.variables.all() {
         let mut row: Vec<Cell> =
             vec![spelled(name).into(), value.as_str().into(), Cell::Null, "Session".into(), "".into(), Cell::Null];
         row.extend(["user".into(), "string".into(), "session".into(), Cell::Null, Cell::Null, Cell::Null]);
