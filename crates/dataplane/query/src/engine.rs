@@ -4,6 +4,7 @@ use crate::codes;
 use crate::functions::{self, FunctionsByName};
 use crate::session::{Session, SessionFacts};
 use crate::settings::QuerySettings;
+use crate::sql::parsed::Parsed;
 use crate::sql::rewrite::Rewriter;
 use crate::system::{Library, SystemFacts};
 use async_trait::async_trait;
@@ -47,6 +48,7 @@ pub struct QueryEngine {
     pub(crate) planners: Vec<Arc<dyn ExprPlanner>>,
     pub(crate) functions: FunctionsByName,
     pub(crate) rewriter: Rewriter,
+    pub(crate) parsed: Parsed,
     pub(crate) library: Library,
     /// Open sessions by a number of our own: the door's number may be taken twice by different doors.
     pub(crate) sessions: Mutex<BTreeMap<u64, Arc<SessionFacts>>>,
@@ -91,6 +93,7 @@ impl QueryEngine {
             names,
             running,
             rewriter: Rewriter::default(),
+            parsed: Parsed::default(),
             library,
             sessions: Mutex::default(),
             next_session: AtomicU64::new(1),

@@ -39,27 +39,26 @@ async fn read(
     mut acks: watch::Receiver<Option<Position>>,
 ) {
     loop {
-        let item = tokio::select! {
+        // Room first: what comes while the runner is busy stays in the socket and makes one item, not many that wait for each other.
+        let room = tokio::select! {
             biased;
             Ok(()) = acks.changed() => {
                 acknowledge(&mut *stream, &mut acks);
                 continue;
             }
-            item = stream.next() => item,
+            room = send.reserve() => room,
         };
-        let failed = item.is_err();
-        // Acknowledgements go on while the runner is busy: the source must not keep what is durable here.
-        let room = loop {
+        let Ok(room) = room else { return };
+        // Acknowledgements go on while nothing comes: the source must not keep what is durable here.
+        let item = loop {
             tokio::select! {
                 biased;
                 Ok(()) = acks.changed() => acknowledge(&mut *stream, &mut acks),
-                room = send.reserve() => break room,
+                item = stream.next() => break item,
             }
         };
-        match room {
-            Ok(room) => room.send(item),
-            Err(_) => return,
-        }
+        let failed = item.is_err();
+        room.send(item);
         if failed {
             return;
         }

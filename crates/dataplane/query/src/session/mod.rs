@@ -26,6 +26,7 @@ use mainstem_warehouse::Snapshot;
 use parking_lot::Mutex;
 use prepared::{Holder, Kind, Prepared};
 use run::Interrupt;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -54,11 +55,18 @@ impl SessionFacts {
 
 #[derive(Clone, Default)]
 pub(crate) struct Running {
-    /// The last statement, without its literals.
-    pub(crate) statement: String,
+    /// The last statement.
+    sql: Arc<str>,
     pub(crate) active: bool,
     pub(crate) started_us: i64,
     pub(crate) in_transaction: bool,
+}
+
+impl Running {
+    /// The last statement as others may see it: without its literals.
+    pub(crate) fn statement(&self) -> String {
+        text::without_literals(&self.sql)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -296,7 +304,7 @@ impl Session {
         let now = self.engine.env.clock.now_us();
         {
             let mut running = self.facts.running.lock();
-            running.statement = text::without_literals(sql);
+            running.sql = sql.into();
             running.active = true;
             running.started_us = now;
         }
@@ -324,6 +332,9 @@ impl Session {
 
     /// What the text asks for, with the scope of a query.
     fn parse(&self, sql: &str) -> Result<(Kind, Option<Scope>)> {
+        if let Some(statement) = self.engine.parsed.get(sql) {
+            return Ok((Kind::Query(statement, None), Some(self.scope()?)));
+        }
         if text::Cursor::new(sql)?.is_empty() {
             return Ok((Kind::Empty, None));
         }
@@ -340,15 +351,23 @@ impl Session {
                 Some(position) => error.at(position + skipped as u32),
                 None => error,
             })?;
-            return Ok((Kind::Query(Arc::new(statement), Some(Holder { name, hold })), Some(scope)));
+            return Ok((Kind::Query(statement, Some(Holder { name, hold })), Some(scope)));
         }
-        Ok((Kind::Query(Arc::new(parse_query(&scope, sql)?), None), Some(scope)))
+        Ok((Kind::Query(parse_query(&scope, sql)?, None), Some(scope)))
     }
 }
 
-fn parse_query(scope: &Scope, sql: &str) -> Result<Statement> {
-    let statement = scope.engine.rewriter.parse(sql, &|name| scope.oid_of(name))?;
+fn parse_query(scope: &Scope, sql: &str) -> Result<Arc<Statement>> {
+    let of_text_alone = Cell::new(true);
+    let oid_of = |name: &str| {
+        of_text_alone.set(false);
+        scope.oid_of(name)
+    };
+    let statement = Arc::new(scope.engine.rewriter.parse(sql, &oid_of)?);
     rewrite::check_read_only(&statement)?;
+    if of_text_alone.get() {
+        scope.engine.parsed.put(sql, &statement);
+    }
     Ok(statement)
 }
 

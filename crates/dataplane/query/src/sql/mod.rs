@@ -4,6 +4,7 @@ pub(crate) mod commands;
 pub(crate) mod dialect;
 pub(crate) mod errors;
 pub(crate) mod names;
+pub(crate) mod parsed;
 pub(crate) mod rewrite;
 pub(crate) mod sources;
 mod subqueries;

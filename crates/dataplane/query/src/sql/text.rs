@@ -43,6 +43,12 @@ pub(crate) fn position(sql: &str, location: Location) -> u32 {
 
 /// Statements of a text, each as it was written, without the semicolon.
 pub(crate) fn split(sql: &str) -> Result<Vec<String>> {
+    // Most texts are one statement, and show it.
+    let one = sql.trim();
+    let one = one.strip_suffix(';').unwrap_or(one).trim_end();
+    if !one.is_empty() && !one.contains(';') && !one.contains("--") && !one.contains("/*") {
+        return Ok(vec![one.to_string()]);
+    }
     let mut statements = Vec::new();
     let mut from = 0;
     let mut something = false;
@@ -230,6 +236,8 @@ mod tests {
         check(" ; ;", &[]);
         check("-- nothing\n", &[]);
         check("select 1", &["select 1"]);
+        check(" select 1 ;\n", &["select 1"]);
+        check("select 1 --;", &["select 1 --;"]);
         check("select 1; select 'a;b' ;", &["select 1", "select 'a;b'"]);
         check("select 'ä;' ; select $$;$$; select 2 -- ; end", &["select 'ä;'", "select $$;$$", "select 2 -- ; end"]);
         check("select \"a;b\" /* ; */;\nselect\n2", &["select \"a;b\" /* ; */", "select\n2"]);

@@ -195,7 +195,7 @@ fn sessions(scope: &Scope) -> Rows {
             (false, true) => "idle in transaction",
             (false, false) => "idle",
         };
-        let ran = !running.statement.is_empty();
+        let statement = running.statement();
         rows.push(vec![
             session.client.number.into(),
             session.principal.to_string().into(),
@@ -204,8 +204,8 @@ fn sessions(scope: &Scope) -> Rows {
             session.client.address.as_str().into(),
             state.into(),
             session.started_us.into(),
-            if ran { running.started_us.into() } else { Cell::Null },
-            running.statement.into(),
+            if !statement.is_empty() { running.started_us.into() } else { Cell::Null },
+            statement.into(),
         ]);
     }
     rows

@@ -501,7 +501,7 @@ fn activity(scope: &Scope, rows: &mut Rows) {
             session.started_us.into(),
             running.started_us.into(),
             if running.active { "active" } else { "idle" }.into(),
-            running.statement.into(),
+            running.statement().into(),
             "client backend".into(),
         ]);
     }
