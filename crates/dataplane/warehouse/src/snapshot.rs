@@ -62,7 +62,7 @@ pub struct FileView {
     pub deleted: Option<Arc<RoaringBitmap>>,
     /// Per column of the file's schema, by column name: what file pruning needs. Missing = unknown.
     pub ranges: Arc<BTreeMap<Arc<str>, ValueRange>>,
-    /// A place for what the reader derives from this view (row selections, plan pieces); lives as long as the view is unchanged.
+    /// A place for what the reader derives from this view (its piece of a plan); lives as long as the view is unchanged.
     pub derived: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 

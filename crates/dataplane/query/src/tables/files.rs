@@ -1,4 +1,4 @@
-//! Parquet files of a live table: which of them a filter needs, and which of their rows are alive.
+//! Parquet files of a live table: which of them a filter needs, and which of their row groups have living rows.
 
 use arrow::array::{ArrayRef, BooleanArray, UInt64Array, new_null_array};
 use arrow::compute::concat;
@@ -7,7 +7,6 @@ use datafusion::common::stats::Precision;
 use datafusion::common::{Column, ColumnStatistics, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroupAccess};
-use datafusion::parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use datafusion::physical_optimizer::pruning::PruningStatistics;
 use mainstem_warehouse::FileView;
 use object_store::ObjectMeta;
@@ -19,7 +18,7 @@ use std::sync::Arc;
 
 /// What a reader derives from a file view, kept beside it: made by the first query, used by all until the view changes.
 struct Derived {
-    living: Option<ParquetAccessPlan>,
+    groups: Option<ParquetAccessPlan>,
     /// The last plan piece with the columns for which its statistics were made.
     planned: Mutex<Option<(SchemaRef, PartitionedFile)>>,
 }
@@ -29,12 +28,12 @@ pub(crate) fn live_rows(file: &FileView) -> u64 {
     file.rows.saturating_sub(file.deleted.as_ref().map_or(0, |d| d.len()))
 }
 
-/// The plan piece of a file: where it is, which rows are alive, and the ranges of its values.
+/// The plan piece of a file: where it is, which row groups have living rows, and the ranges of its values.
 pub(crate) fn planned(file: &FileView, schema: &SchemaRef) -> PartitionedFile {
-    let derived = file.derived.get_or_init(|| Arc::new(Derived { living: living(file), planned: Mutex::new(None) }));
+    let derived = file.derived.get_or_init(|| Arc::new(Derived { groups: groups(file), planned: Mutex::new(None) }));
     let Some(derived) = derived.downcast_ref::<Derived>() else {
         // Somebody else's derivation sits there: right, only slower.
-        return piece(file, schema, living(file));
+        return piece(file, schema, groups(file));
     };
     let mut last = derived.planned.lock();
     if let Some((columns, piece)) = &*last
@@ -42,12 +41,12 @@ pub(crate) fn planned(file: &FileView, schema: &SchemaRef) -> PartitionedFile {
     {
         return piece.clone();
     }
-    let made = piece(file, schema, derived.living.clone());
+    let made = piece(file, schema, derived.groups.clone());
     *last = Some((schema.clone(), made.clone()));
     made
 }
 
-fn piece(file: &FileView, schema: &SchemaRef, living: Option<ParquetAccessPlan>) -> PartitionedFile {
+fn piece(file: &FileView, schema: &SchemaRef, groups: Option<ParquetAccessPlan>) -> PartitionedFile {
     let meta = ObjectMeta {
         location: Location::from(file.path.to_string_lossy().trim_start_matches('/')),
         last_modified: Default::default(),
@@ -56,8 +55,17 @@ fn piece(file: &FileView, schema: &SchemaRef, living: Option<ParquetAccessPlan>)
         version: None,
     };
     let piece = PartitionedFile::new_from_meta(meta).with_statistics(Arc::new(statistics(file, schema)));
-    match living {
-        Some(living) => piece.with_extension(living),
+    match groups {
+        Some(groups) => piece.with_extension(groups),
+        None => piece,
+    }
+}
+
+/// The piece with the file's number in its scan, as `living::added_columns` has it.
+pub(crate) fn numbered(mut piece: PartitionedFile, number: usize) -> PartitionedFile {
+    piece.partition_values = vec![ScalarValue::UInt32(u32::try_from(number).ok())];
+    match piece.statistics.take() {
+        Some(statistics) => piece.with_statistics(statistics),
         None => piece,
     }
 }
@@ -81,54 +89,35 @@ fn statistics(file: &FileView, schema: &SchemaRef) -> Statistics {
         made
     };
     Statistics {
-        num_rows: Precision::Exact(live_rows(file) as usize),
+        num_rows: Precision::Exact(file.rows as usize),
         total_byte_size: Precision::Inexact(file.bytes as usize),
         column_statistics: schema.fields().iter().map(|f| column(f.name())).collect(),
     }
 }
 
-/// Which rows are alive, row group by row group: given for the whole file at once, every query would have to cut it up again. None: all.
-fn living(file: &FileView) -> Option<ParquetAccessPlan> {
+/// The row groups without those whose rows are all dead. None: all.
+fn groups(file: &FileView) -> Option<ParquetAccessPlan> {
     let dead = file.deleted.as_ref().filter(|dead| !dead.is_empty())?;
     let mut from = 0;
-    let groups = file.row_groups.iter().map(|rows| {
-        let group = access(dead, from, *rows);
-        from += rows;
-        group
-    });
-    Some(ParquetAccessPlan::new(groups.collect()))
+    let groups: Vec<_> = file
+        .row_groups
+        .iter()
+        .map(|rows| {
+            let group = access(dead, from, *rows);
+            from += rows;
+            group
+        })
+        .collect();
+    groups.contains(&RowGroupAccess::Skip).then(|| ParquetAccessPlan::new(groups))
 }
 
-/// Runs of living rows in a row group that begins at row `from` of its file.
+/// What to do with a row group that begins at row `from` of its file.
 fn access(dead: &RoaringBitmap, from: u64, rows: u64) -> RowGroupAccess {
     let row = |at: u64| u32::try_from(at).unwrap_or(u32::MAX);
-    let mut runs: Vec<RowSelector> = Vec::new();
-    let mut at = from;
-    let mut skipped = 0usize;
-    for row in dead.range(row(from)..row(from + rows)).map(u64::from) {
-        if row > at {
-            if skipped > 0 {
-                runs.push(RowSelector::skip(skipped));
-                skipped = 0;
-            }
-            runs.push(RowSelector::select((row - at) as usize));
-        }
-        skipped += 1;
-        at = row + 1;
+    match dead.range_cardinality(row(from)..row(from + rows)) == rows {
+        true => RowGroupAccess::Skip,
+        false => RowGroupAccess::Scan,
     }
-    if skipped == 0 && runs.is_empty() {
-        return RowGroupAccess::Scan;
-    }
-    if skipped as u64 == rows {
-        return RowGroupAccess::Skip;
-    }
-    if skipped > 0 {
-        runs.push(RowSelector::skip(skipped));
-    }
-    if from + rows > at {
-        runs.push(RowSelector::select((from + rows - at) as usize));
-    }
-    RowGroupAccess::Selection(RowSelection::from(runs))
 }
 
 /// The value ranges of many files, column by column, for DataFusion's pruning predicates.
@@ -182,32 +171,17 @@ impl PruningStatistics for Ranges<'_> {
 mod tests {
     use super::*;
 
-    fn check(dead: &[u32], from: u64, rows: u64, living: &[std::ops::Range<usize>]) {
-        let made = access(&dead.iter().copied().collect(), from, rows);
-        let expected = RowSelection::from_consecutive_ranges(living.iter().cloned(), rows as usize);
-        let made = match made {
-            RowGroupAccess::Scan => RowSelection::from_consecutive_ranges(std::iter::once(0..rows as usize), rows as usize),
-            RowGroupAccess::Skip => RowSelection::from_consecutive_ranges(std::iter::empty(), rows as usize),
-            RowGroupAccess::Selection(selection) => selection,
-        };
-        assert_eq!(made, expected, "dead {dead:?}, {rows} rows from {from}");
-        assert_eq!(made.iter().map(|s| s.row_count).sum::<usize>(), rows as usize);
+    fn check(dead: &[u32], from: u64, rows: u64, expected: RowGroupAccess) {
+        assert_eq!(access(&dead.iter().copied().collect(), from, rows), expected, "dead {dead:?}, {rows} rows from {from}");
     }
 
     #[test]
-    #[allow(clippy::single_range_in_vec_init)] // lists of ranges, some of one
-    fn selections_skip_the_dead_and_cover_all_rows() {
-        check(&[], 0, 5, &[0..5]);
-        check(&[0], 0, 5, &[1..5]);
-        check(&[4], 0, 5, &[0..4]);
-        check(&[0, 1, 2, 3, 4], 0, 5, &[]);
-        check(&[1, 2, 4], 0, 7, &[0..1, 3..4, 5..7]);
-        check(&[9], 0, 5, &[0..5]);
-        // The second group of a file.
-        check(&[0, 4, 5, 9, 10], 5, 5, &[1..4]);
-        check(&[5, 6, 7, 8, 9], 5, 5, &[]);
-        check(&[3, 12], 5, 5, &[0..5]);
-        assert_eq!(access(&[3, 12].into_iter().collect(), 5, 5), RowGroupAccess::Scan);
-        assert_eq!(access(&[5, 6].into_iter().collect(), 5, 2), RowGroupAccess::Skip);
+    fn only_row_groups_without_a_living_row_are_left_out() {
+        check(&[], 0, 5, RowGroupAccess::Scan);
+        check(&[0, 4], 0, 5, RowGroupAccess::Scan);
+        check(&[0, 1, 2, 3, 4], 0, 5, RowGroupAccess::Skip);
+        check(&[0, 1, 2, 3, 4], 5, 5, RowGroupAccess::Scan);
+        check(&[5, 6, 7, 8], 5, 5, RowGroupAccess::Scan);
+        check(&[4, 5, 6, 7, 8, 9, 10], 5, 5, RowGroupAccess::Skip);
     }
 }

@@ -1,6 +1,7 @@
 //! A live table: the hot batches and the Parquet files of one snapshot, as one scan.
 
-use super::files::{Ranges, live_rows, planned};
+use super::files::{Ranges, live_rows, numbered, planned};
+use super::living::{DeadRows, LivingRows, added_columns};
 use crate::enforce::Pass;
 use crate::metrics;
 use arrow::array::{BooleanArray, RecordBatch};
@@ -123,6 +124,16 @@ impl LiveTable {
         state.create_physical_expr(filter, &schema).map(Some)
     }
 
+    /// The columns that a scan of the files gives.
+    fn file_columns(&self, some_dead: bool) -> TableSchema {
+        let columns = TableSchema::builder(self.schema.clone());
+        if !some_dead {
+            return columns.build();
+        }
+        let [file, row] = added_columns();
+        columns.with_table_partition_cols(vec![file]).with_virtual_columns(vec![row]).build()
+    }
+
     fn files_scan(
         &self,
         state: &dyn Session,
@@ -145,31 +156,42 @@ impl LiveTable {
             return Ok(None);
         }
         metrics::FILES_READ.add(files.len() as u64);
-        let rows: u64 = files.iter().map(|f| live_rows(f)).sum();
+        let dead: DeadRows = files.iter().map(|file| file.deleted.clone().filter(|dead| !dead.is_empty())).collect();
+        let some_dead = dead.iter().any(Option::is_some);
+        let columns = self.file_columns(some_dead);
+        let all_columns = columns.table_schema().clone();
         let url = ObjectStoreUrl::local_filesystem();
         let runtime = state.runtime_env();
         let reader =
             CachedParquetFileReaderFactory::new(runtime.object_store(&url)?, runtime.cache_manager.get_file_metadata_cache());
-        let mut source = ParquetSource::new(TableSchema::from(self.schema.clone()))
+        let mut source = ParquetSource::new(columns)
             .with_table_parquet_options(state.default_table_options().parquet)
             .with_parquet_file_reader_factory(Arc::new(reader));
         if let Some(predicate) = self.predicate(state, filters)? {
             source = source.with_predicate(predicate);
         }
-        let mut statistics = Statistics::new_unknown(&self.schema);
-        statistics.num_rows =
-            if filters.is_empty() { Precision::Exact(rows as usize) } else { Precision::Inexact(rows as usize) };
-        let pieces = files.iter().map(|file| planned(file, &self.schema)).collect();
-        let groups = FileGroup::new(pieces).split_files(state.config().target_partitions().max(1));
+        let rows = files.iter().map(|file| file.rows as usize).sum();
+        let mut statistics = Statistics::new_unknown(&all_columns);
+        statistics.num_rows = if filters.is_empty() { Precision::Exact(rows) } else { Precision::Inexact(rows) };
+        let pieces = files.iter().enumerate().map(|(number, file)| match some_dead {
+            true => numbered(planned(file, &self.schema), number),
+            false => planned(file, &self.schema),
+        });
+        let groups = FileGroup::new(pieces.collect()).split_files(state.config().target_partitions().max(1));
+        let own = 0..self.schema.fields().len();
+        let mut projection = projection.cloned().unwrap_or_else(|| own.clone().collect());
+        projection.extend(own.end..all_columns.fields().len());
         let mut config = FileScanConfigBuilder::new(url, Arc::new(source))
             .with_file_groups(groups)
-            .with_projection_indices(projection.cloned())?
-            .with_limit(limit)
+            .with_projection_indices(Some(projection))?
+            // Dead rows must not use it up.
+            .with_limit(limit.filter(|_| !some_dead))
             .with_statistics(statistics);
         if self.view.schema.columns.iter().any(|c| c.missing_value.is_some()) {
             config = config.with_expr_adapter(Some(Arc::new(MissingValues { view: self.view.clone() })));
         }
-        Ok(Some(DataSourceExec::from_data_source(config.build())))
+        let scan = DataSourceExec::from_data_source(config.build());
+        Ok(Some(if some_dead { Arc::new(LivingRows::new(scan, dead)) } else { scan }))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod files;
 mod live;
+mod living;
 mod parents;
 mod rows;
 
