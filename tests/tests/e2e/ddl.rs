@@ -54,6 +54,25 @@ async fn changes_of_tables_are_followed() {
     }
 }
 
+/// Files may hold the values of a column that is gone, and who was started anew has not seen it go.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_name_of_a_dropped_column_comes_back_after_a_restart() {
+    let mut world = World::new(PostgresOptions::default());
+    let start = "CREATE TABLE t (id int PRIMARY KEY, b text); INSERT INTO t SELECT g, 'b' || g FROM generate_series(1, 1000) g";
+    world.postgres.psql("shop", start).unwrap();
+    let client = world.capture().await;
+    eventually(&client, "SELECT files FROM mainstem.tables WHERE table_name = 't'", |files| files.is_some_and(|n| n != "0"))
+        .await;
+    world.postgres.psql("shop", "ALTER TABLE t DROP COLUMN b").unwrap();
+    world.postgres.psql("shop", "INSERT INTO t VALUES (1001)").unwrap();
+    settles(&world, "the drop").await;
+    world.mainstem.kill().unwrap();
+    world.mainstem.start_again().unwrap();
+    world.postgres.psql("shop", "ALTER TABLE t ADD COLUMN b text").unwrap();
+    world.postgres.psql("shop", "UPDATE t SET b = 'new' WHERE id = 7").unwrap();
+    settles(&world, "the same name again").await;
+}
+
 /// A rewrite sends nothing, so it must be found by comparing with what was seen before the stop.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_written_anew_while_we_are_down_are_found() {

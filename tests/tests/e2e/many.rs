@@ -110,23 +110,25 @@ async fn one_that_is_locked_again_and_again_holds_up_no_other() {
     world.postgres.psql("shop", &tables()).unwrap();
     let client = world.capture().await;
     let (application, stop) = (world.source().await, Arc::new(AtomicBool::new(false)));
+    let locked = Arc::new(AtomicI64::new(0));
     let locking = tokio::spawn({
-        let stop = stop.clone();
+        let (stop, locked) = (stop.clone(), locked.clone());
         async move {
-            let mut locked = 0;
             while !stop.load(Ordering::Relaxed) {
                 application.batch_execute("BEGIN; LOCK TABLE t150; SELECT pg_sleep(0.03); COMMIT").await.unwrap();
                 tokio::time::sleep(Duration::from_millis(3)).await;
-                locked += 1;
+                locked.fetch_add(1, Ordering::Relaxed);
             }
-            locked
         }
     });
+    while locked.load(Ordering::Relaxed) < 3 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     client.batch_execute("RESYNC SOURCE shop").await.unwrap();
     // What was there stays readable meanwhile.
     assert_eq!(value(&client, "SELECT count(*) FROM shop.t150").await.as_deref(), Some("2"));
     eventually(&client, &count("streaming"), at_least(TABLES + 1)).await;
     stop.store(true, Ordering::Relaxed);
-    assert!(locking.await.unwrap() > 3);
+    locking.await.unwrap();
     world.compare().await;
 }

@@ -109,7 +109,13 @@ async fn keep_to_their_memory() {
     // A join of two large sides is joined by sorting, or says what is wrong and what to do.
     let joined = format!("SELECT count(b.z) FROM ({rows}) a JOIN ({rows}) b ON a.m = b.m");
     match client.simple_query(&joined).await {
-        Ok(_) => assert_eq!(value(&client, &joined).await.as_deref(), Some("2000000")),
+        Ok(messages) => {
+            let counts = messages.iter().filter_map(|message| match message {
+                tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
+                _ => None,
+            });
+            assert_eq!(counts.collect::<Vec<_>>(), ["2000000"]);
+        }
         Err(error) => assert_eq!(error.code().map(|c| c.code()), Some("53200"), "{error:?}"),
     }
     // One value of all rows cannot be spilled; the session goes on.

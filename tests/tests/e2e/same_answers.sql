@@ -13,7 +13,7 @@ SELECT id FROM kinds WHERE jb ->> 'a' = '1'
 SELECT (jb ->> 'a')::int + 1 FROM kinds WHERE id = 1
 SELECT jb -> 0, jb ->> 1, jb ->> 2, jb -> 2 FROM kinds WHERE id = 4
 SELECT jsonb_array_length(jb -> 'l') FROM kinds WHERE id = 1
-SELECT current_setting('server_version_num')::int >= 150000
+SELECT current_setting('server_version_num')::int >= 140000
 SELECT set_config('application_name', 'x', false)
 SELECT extract(epoch FROM ts), extract(year FROM d), extract(dow FROM d), extract(week FROM d) FROM kinds ORDER BY id
 -- differs: intervals of the source are text here
@@ -210,6 +210,7 @@ SELECT regexp_matches('foobarbequebaz', 'ba.', 'g')
 SELECT regexp_split_to_array('a1b2c3', '[0-9]')
 SELECT regexp_split_to_table('a1b2c3', '[0-9]')
 SELECT string_to_array('a,b,,c', ','), string_to_array('a,b,,c', ',', ''), array_to_string(ARRAY['a',NULL,'c'], '-', '*')
+-- since 15
 SELECT regexp_count('abcabc', 'b'), regexp_instr('abcabc', 'b'), regexp_substr('abcabc', 'b.'), regexp_like('abc', 'B', 'i')
 SELECT 'abc' LIKE 'a_c', 'abc' LIKE 'A%', 'a%c' LIKE 'a\%c', 'abc' NOT LIKE 'x%', 'a\c' LIKE 'a\\c', 'abc' LIKE 'a!%c' ESCAPE '!'
 SELECT 'a' ~ '[[:alpha:]]', 'x1' ~ '\d', 'ab' ~ '^(a|b)+$', 'foo' ~ 'fo{2}', 'a.b' ~ 'a\.b'

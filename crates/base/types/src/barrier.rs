@@ -3,6 +3,7 @@
 use crate::ids::{Generation, Position, SourceName, TableId, TableName};
 use crate::schema::TableSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Topic of all barriers: one partition, policy delete.
@@ -80,6 +81,9 @@ pub struct TableRecord {
     /// The generation readers see, once one is whole.
     pub live: Option<Generation>,
     pub schema: Arc<TableSchema>,
+    /// Names of columns that were dropped in this generation: its files may hold their values.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub dropped_columns: BTreeSet<Arc<str>>,
     /// For partitioned and inherited tables: the parent's query name, over whose leaves a view is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<TableName>,

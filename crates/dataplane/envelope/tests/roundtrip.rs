@@ -76,6 +76,7 @@ proptest! {
             generation: Generation(state as u32),
             live: full.then_some(Generation(1)),
             schema: Arc::new(schema),
+            dropped_columns: Default::default(),
             parent: full.then(|| TableName::new("a", &text)),
             error_code: (!full).then(|| "PG-001".into()),
             error: (!full).then(|| text.as_str().into()),

@@ -34,8 +34,6 @@ pub struct Entry {
     pub last_commit_us: Option<i64>,
     /// Whether this generation's staging topic has been made.
     pub staged: bool,
-    /// Column names that files of the live generation may hold: a name that comes back under another id needs a rebuild.
-    names: BTreeMap<Arc<str>, ColumnId>,
     /// What the catalog poll saw ahead of the stream: applied once the stream has passed the position.
     pub ahead: Option<(Arc<TableSchema>, Position)>,
 }
@@ -58,7 +56,6 @@ impl Entry {
             TableState::Failed => Phase::Failed,
             _ => Phase::Waiting,
         };
-        let names = record.schema.columns.iter().map(|c| (c.name.clone(), c.id)).collect();
         Self {
             record: Arc::new(record),
             phase,
@@ -67,7 +64,6 @@ impl Entry {
             changes_total: 0,
             last_commit_us: None,
             staged: false,
-            names,
             ahead: None,
         }
     }
@@ -87,15 +83,20 @@ impl Entry {
 
     /// Takes new columns into the record.
     pub fn set_schema(&mut self, schema: Arc<TableSchema>) {
-        for column in &schema.columns {
-            self.names.insert(column.name.clone(), column.id);
-        }
-        self.change_record(|r| r.schema = schema);
+        let stays = |id: ColumnId| schema.columns.iter().any(|column| column.id == id);
+        let dropped: Vec<_> =
+            self.record.schema.columns.iter().filter(|column| !stays(column.id)).map(|column| column.name.clone()).collect();
+        self.change_record(|r| {
+            r.dropped_columns.extend(dropped);
+            r.schema = schema;
+        });
     }
 
     pub fn start_generation(&mut self, schema: Arc<TableSchema>) {
-        self.names.clear();
-        self.set_schema(schema);
+        self.change_record(|r| {
+            r.dropped_columns.clear();
+            r.schema = schema;
+        });
         self.phase = Phase::Copying;
         self.rows_copied = 0;
         self.change_record(|r| {
@@ -121,7 +122,9 @@ impl Entry {
                 }
                 Some(_) => {}
                 None if column.missing_value.is_some() => return Change::Rebuild("a column was added with a default value"),
-                None if self.names.get(&column.name).is_some_and(|id| *id != column.id) => {
+                None if self.record.dropped_columns.contains(&column.name)
+                    || old.columns.iter().any(|before| before.name == column.name) =>
+                {
                     return Change::Rebuild("a column's name was used before");
                 }
                 None => {}
@@ -244,6 +247,7 @@ impl Tables {
             live: None,
             parent: found.parent.as_ref().map(|p| query_name(&self.source, p)),
             schema,
+            dropped_columns: BTreeSet::new(),
             error_code: None,
             error: None,
             body: found.body,
@@ -395,6 +399,17 @@ mod tests {
         check(vec![id(), column(3, "name", ColumnType::Text)], Change::Rebuild("a column's name was used before"));
         let filled = Column { missing_value: Some("0".into()), ..column(3, "x", ColumnType::Int32) };
         check(vec![id(), name(), filled], Change::Rebuild("a column was added with a default value"));
+        // The name of a column that was dropped before, also when the server was started anew since.
+        let mut entry = entry(vec![id(), name()]);
+        entry.set_schema(Arc::new(schema(vec![id()])));
+        let again = schema(vec![id(), column(3, "name", ColumnType::Text)]);
+        let after_restart = Entry::new(entry.record.as_ref().clone(), None);
+        for entry in [&entry, &after_restart] {
+            assert_eq!(entry.change_to(&again), Change::Rebuild("a column's name was used before"));
+        }
+        entry.start_generation(Arc::new(again.clone()));
+        assert_eq!(entry.change_to(&again), Change::None);
+        assert!(entry.record.dropped_columns.is_empty());
     }
 
     #[test]

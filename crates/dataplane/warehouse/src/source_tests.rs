@@ -22,6 +22,7 @@ fn view(name: &str, parent: Option<&str>) -> Arc<TableView> {
         generation: Generation(1),
         live: Some(Generation(1)),
         schema: schema.clone(),
+        dropped_columns: Default::default(),
         parent: parent.map(|parent| TableName::new("shop", parent)),
         error_code: None,
         error: None,

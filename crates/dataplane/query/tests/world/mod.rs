@@ -210,6 +210,7 @@ fn table(
         generation: Generation(1),
         live: Some(Generation(1)),
         schema: schema.clone(),
+        dropped_columns: Default::default(),
         parent: None,
         error_code: failed.then(|| "PG-001".into()),
         error: None,

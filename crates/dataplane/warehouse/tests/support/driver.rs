@@ -98,6 +98,7 @@ impl Driver {
                 generation: Generation(0),
                 live: None,
                 schema,
+                dropped_columns: Default::default(),
                 parent: None,
                 error_code: None,
                 error: None,
