@@ -118,6 +118,10 @@ fn statements_of_a_session() {
     check_all(&[
         ("", &["empty"]),
         ("-- nothing", &["empty"]),
+        (
+            "SELECT count(DISTINCT routine_name) FROM information_schema.routines WHERE routine_name IN ('lower', 'count', 'rank')",
+            &["3"],
+        ),
         ("SELECT 1", &["1"]),
         ("SELECT 1, 1", &["1|1"]),
         ("SELECT id, id, * FROM shop.tiny", &["1|1|1|a", "2|2|2|b"]),

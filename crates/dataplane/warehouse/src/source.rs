@@ -120,34 +120,46 @@ impl SourceState {
         self.tables.values().any(|t| t.live.as_ref().is_some_and(|r| r.changed))
     }
 
+    /// Works on one table and counts what its memory becomes: to count all of them at each barrier is too much with thousands.
+    fn with_table(&mut self, id: TableId, work: impl FnOnce(&mut Table, &mut Vec<Gone>)) {
+        let Some(table) = self.tables.get_mut(&id) else { return };
+        let before = table.memory();
+        work(table, &mut self.gone);
+        let after = table.memory();
+        self.count(before, after);
+    }
+
+    fn count(&mut self, before: usize, after: usize) {
+        let now = if self.halted { 0 } else { (self.memory + after).saturating_sub(before) };
+        self.ground.memory.note(&mut self.memory, now);
+    }
+
     /// Makes known the tables and generations that this barrier begins, before its rows are applied.
     pub fn announce(&mut self, barrier: &Barrier) {
         for record in barrier.tables.iter().filter(|r| r.state != TableState::Dropped) {
             self.topics.insert(record.topic.clone(), record.table);
             let ground = self.ground.clone();
-            let table = self.tables.entry(record.table).or_insert_with(|| Table::new(ground, record.clone()));
+            self.tables.entry(record.table).or_insert_with(|| Table::new(ground, record.clone()));
             if matches!(record.state, TableState::Snapshotting | TableState::Streaming) {
-                table.begin(record.generation, &record.schema, &mut self.gone);
+                self.with_table(record.table, |table, gone| table.begin(record.generation, &record.schema, gone));
             }
         }
     }
 
     pub fn apply(&mut self, batch: &TableBatch) {
-        let Some(table) = self.tables.get_mut(&batch.table) else {
+        if !self.tables.contains_key(&batch.table) {
             tracing::warn!(table = %batch.table, "rows of a table that no barrier named are left out");
-            return;
-        };
-        let before = table.memory();
-        table.apply(batch, &mut self.gone);
-        let settings = &self.ground.settings;
-        let over = |rows: &crate::rows::Rows, bound: u64| rows.memory() as u64 > bound;
-        if table.live.as_ref().is_some_and(|r| over(r, settings.hot_bytes_max))
-            || table.filling.as_ref().is_some_and(|r| over(r, settings.copy_bytes_max))
-        {
+        }
+        let (hot_max, copy_max) = (self.ground.settings.hot_bytes_max, self.ground.settings.copy_bytes_max);
+        let over = |rows: &Option<crate::rows::Rows>, bound: u64| rows.as_ref().is_some_and(|rows| rows.memory() as u64 > bound);
+        let mut full = false;
+        self.with_table(batch.table, |table, gone| {
+            table.apply(batch, gone);
+            full = over(&table.live, hot_max) || over(&table.filling, copy_max);
+        });
+        if full {
             self.full.push(batch.table);
         }
-        let now = (self.memory + table.memory()).saturating_sub(before);
-        self.ground.memory.note(&mut self.memory, now);
     }
 
     /// The barrier itself: from here on its rows may be seen.
@@ -155,12 +167,15 @@ impl SourceState {
         for record in &barrier.tables {
             if record.state == TableState::Dropped {
                 if let Some(table) = self.tables.remove(&record.table) {
+                    self.count(table.memory(), 0);
                     self.topics.remove(&table.record.topic);
                     table.retire(self.ground.retained_until_ms(), &mut self.gone);
                 }
-            } else if let Some(table) = self.tables.get_mut(&record.table) {
-                table.set_record(record, &mut self.gone);
-                table.set_position(&barrier.position.0);
+            } else {
+                self.with_table(record.table, |table, gone| {
+                    table.set_record(record, gone);
+                    table.set_position(&barrier.position.0);
+                });
             }
         }
         for end in &barrier.ends {
@@ -171,7 +186,7 @@ impl SourceState {
             }
         }
         self.seq = self.seq.max(barrier.seq);
-        self.touch();
+        self.shown = None;
     }
 }
 

@@ -347,17 +347,22 @@ impl Session {
         let scope = self.scope()?;
         if let Some(commands::Declaration { name, hold, query }) = commands::declaration(sql)? {
             let skipped = sql.chars().count() - query.chars().count();
-            let statement = parse_query(&scope, query).map_err(|error| match error.position() {
+            let (statement, _) = parse_query(&scope, query).map_err(|error| match error.position() {
                 Some(position) => error.at(position + skipped as u32),
                 None => error,
             })?;
             return Ok((Kind::Query(statement, Some(Holder { name, hold })), Some(scope)));
         }
-        Ok((Kind::Query(parse_query(&scope, sql)?, None), Some(scope)))
+        let (statement, of_text_alone) = parse_query(&scope, sql)?;
+        if of_text_alone {
+            self.engine.parsed.put(sql, &statement);
+        }
+        Ok((Kind::Query(statement, None), Some(scope)))
     }
 }
 
-fn parse_query(scope: &Scope, sql: &str) -> Result<Arc<Statement>> {
+/// A query, and whether it is the same for everybody who sends this text.
+fn parse_query(scope: &Scope, sql: &str) -> Result<(Arc<Statement>, bool)> {
     let of_text_alone = Cell::new(true);
     let oid_of = |name: &str| {
         of_text_alone.set(false);
@@ -365,10 +370,7 @@ fn parse_query(scope: &Scope, sql: &str) -> Result<Arc<Statement>> {
     };
     let statement = Arc::new(scope.engine.rewriter.parse(sql, &oid_of)?);
     rewrite::check_read_only(&statement)?;
-    if of_text_alone.get() {
-        scope.engine.parsed.put(sql, &statement);
-    }
-    Ok(statement)
+    Ok((statement, of_text_alone.get()))
 }
 
 fn level(isolation: Isolation) -> &'static str {

@@ -7,23 +7,33 @@ use std::sync::Arc;
 
 /// Longer texts are parsed each time: a syntax tree takes many times its text.
 const TEXT_BYTES_MAX: usize = 4096;
-/// Queries per generation; two are kept.
+/// Bytes of text, and queries, per generation; two generations are kept.
+const BYTES_MAX: usize = 64 * 1024;
 const QUERIES_MAX: usize = 128;
 
 /// What was asked for since the last change of generations, and before it.
 #[derive(Debug, Default)]
 pub(crate) struct Parsed {
-    generations: Mutex<[HashMap<Box<str>, Arc<Statement>>; 2]>,
+    generations: Mutex<Generations>,
+}
+
+#[derive(Debug, Default)]
+struct Generations {
+    young: HashMap<Box<str>, Arc<Statement>>,
+    young_bytes: usize,
+    old: HashMap<Box<str>, Arc<Statement>>,
 }
 
 impl Parsed {
     pub(crate) fn get(&self, sql: &str) -> Option<Arc<Statement>> {
+        if sql.len() > TEXT_BYTES_MAX {
+            return None;
+        }
         let (text, statement) = {
             let mut generations = self.generations.lock();
-            let [young, old] = &mut *generations;
-            match young.get(sql) {
+            match generations.young.get(sql) {
                 Some(statement) => return Some(statement.clone()),
-                None => old.remove_entry(sql)?,
+                None => generations.old.remove_entry(sql)?,
             }
         };
         self.insert(text, statement.clone());
@@ -38,11 +48,17 @@ impl Parsed {
 
     fn insert(&self, text: Box<str>, statement: Arc<Statement>) {
         let mut generations = self.generations.lock();
-        let [young, old] = &mut *generations;
-        if young.len() >= QUERIES_MAX {
-            *old = std::mem::take(young);
-        }
-        young.insert(text, statement);
+        let full = generations.young.len() >= QUERIES_MAX || generations.young_bytes + text.len() > BYTES_MAX;
+        let gone = full.then(|| {
+            generations.young_bytes = 0;
+            let young = std::mem::take(&mut generations.young);
+            std::mem::replace(&mut generations.old, young)
+        });
+        generations.young_bytes += text.len();
+        generations.young.insert(text, statement);
+        drop(generations);
+        // Hundreds of trees: not while others wait.
+        drop(gone);
     }
 }
 
@@ -62,8 +78,16 @@ mod tests {
         }
         assert!(parsed.get(&text(10 * QUERIES_MAX - 1)).is_some());
         assert!(parsed.get(&text(1)).is_none());
-        let kept: usize = parsed.generations.lock().iter().map(HashMap::len).sum();
-        assert!(kept <= 2 * QUERIES_MAX, "{kept}");
+        let kept = |parsed: &Parsed| {
+            let generations = parsed.generations.lock();
+            generations.young.len() + generations.old.len()
+        };
+        assert!(kept(&parsed) <= 2 * QUERIES_MAX, "{}", kept(&parsed));
+        for n in 0..QUERIES_MAX {
+            let wide = format!("SELECT '{n}{}'", "x".repeat(4000));
+            parsed.put(&wide, &query(&wide));
+        }
+        assert!(kept(&parsed) <= 2 * BYTES_MAX / 4000, "{}", kept(&parsed));
         let long = format!("SELECT '{}'", "x".repeat(TEXT_BYTES_MAX));
         parsed.put(&long, &query(&long));
         assert!(parsed.get(&long).is_none());

@@ -249,7 +249,7 @@ fn constraints(scope: &Scope, table: &str, rows: &mut Rows) {
 }
 
 fn routines(scope: &Scope, rows: &mut Rows) {
-    let state = &scope.state;
+    let state = &scope.engine.names;
     let mut names: Vec<String> = state.scalar_functions().keys().chain(state.aggregate_functions().keys()).cloned().collect();
     names.extend(state.window_functions().keys().cloned());
     names.sort();

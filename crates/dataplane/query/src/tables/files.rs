@@ -64,10 +64,7 @@ fn piece(file: &FileView, schema: &SchemaRef, groups: Option<ParquetAccessPlan>)
 /// The piece with the file's number in its scan, as `living::added_columns` has it.
 pub(crate) fn numbered(mut piece: PartitionedFile, number: usize) -> PartitionedFile {
     piece.partition_values = vec![ScalarValue::UInt32(u32::try_from(number).ok())];
-    match piece.statistics.take() {
-        Some(statistics) => piece.with_statistics(statistics),
-        None => piece,
-    }
+    piece
 }
 
 /// Per-file statistics. Ranges are marked exact because that is what lets the reader leave the file out; dead rows only widen them.

@@ -6,7 +6,7 @@
 
 use arrow::array::{Array, AsArray, BooleanArray, PrimitiveArray, RecordBatch, RecordBatchOptions};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::filter;
+use arrow::compute::FilterBuilder;
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, FieldRef, Int64Type, Schema, SchemaRef, UInt32Type};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::stats::Precision;
@@ -91,6 +91,10 @@ impl ExecutionPlan for LivingRows {
         // Else a sort would come before it, and sort the dead rows too.
         vec![false]
     }
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        // An exchange below would carry the dead rows too, and mix the rows of a file.
+        vec![false]
+    }
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
         vec![&self.input]
     }
@@ -167,7 +171,8 @@ fn living(batch: &RecordBatch, dead: &DeadRows, schema: &SchemaRef) -> Result<Op
         all if all == batch.num_rows() => made(columns.to_vec(), all),
         some => {
             let mask = BooleanArray::new(mask.unwrap_or_else(|| BooleanBuffer::new_set(batch.num_rows())), None);
-            let columns = columns.iter().map(|column| filter(column, &mask)).collect::<Result<_, _>>();
+            let only = FilterBuilder::new(&mask).optimize().build();
+            let columns = columns.iter().map(|column| only.filter(column)).collect::<Result<_, _>>();
             made(columns?, some)
         }
     }
@@ -186,7 +191,7 @@ fn mask(files: &[u32], rows: &[i64], dead: &DeadRows) -> Option<BooleanBuffer> {
     let row = |at: i64| u32::try_from(at).unwrap_or(u32::MAX);
     let (Some(file), Some(first), Some(last)) = (files.first(), rows.first(), rows.last()) else { return None };
     let one_file = files.last() == Some(file) && files.iter().all(|other| other == file);
-    // Row numbers only grow within a file, so these are all rows between the first and the last.
+    // Row numbers only grow within a piece of a file, so these are all rows between the first and the last.
     if one_file && last.checked_sub(*first) == Some(rows.len() as i64 - 1) {
         let mut gone = dead_of(*file)?.range(row(*first)..=row(*last)).peekable();
         gone.peek()?;
