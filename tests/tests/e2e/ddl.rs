@@ -68,9 +68,54 @@ async fn the_name_of_a_dropped_column_comes_back_after_a_restart() {
     settles(&world, "the drop").await;
     world.mainstem.kill().unwrap();
     world.mainstem.start_again().unwrap();
-    world.postgres.psql("shop", "ALTER TABLE t ADD COLUMN b text").unwrap();
-    world.postgres.psql("shop", "UPDATE t SET b = 'new' WHERE id = 7").unwrap();
+    // In one transaction: only the catalog can tell that these are other columns.
+    world.postgres.psql("shop", "BEGIN; ALTER TABLE t ADD COLUMN b text; UPDATE t SET b = 'new' WHERE id = 7; COMMIT").unwrap();
     settles(&world, "the same name again").await;
+    world.postgres.psql("shop", "UPDATE t SET b = 'later' WHERE id > 990").unwrap();
+    settles(&world, "an update after the table was copied anew").await;
+}
+
+/// What the log's messages say of a table under FULL is the same with and without a key.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_come_and_go_under_full() {
+    let world = World::new(PostgresOptions::default());
+    let start = "CREATE TABLE t (id int NOT NULL, v text); ALTER TABLE t REPLICA IDENTITY FULL; \
+                 INSERT INTO t SELECT g, 'v' FROM generate_series(1, 100) g; INSERT INTO t VALUES (1, 'v')";
+    world.postgres.psql("shop", start).unwrap();
+    let client = world.capture().await;
+    let steps = [
+        "UPDATE t SET v = 'once' WHERE id = 2",
+        "DELETE FROM t WHERE ctid = (SELECT min(ctid) FROM t WHERE id = 1); ALTER TABLE t ADD PRIMARY KEY (id); UPDATE t SET v = 'keyed' WHERE id < 10",
+        "UPDATE t SET id = id + 1000 WHERE id > 90",
+        "ALTER TABLE t DROP CONSTRAINT t_pkey; INSERT INTO t VALUES (3, 'twice'); UPDATE t SET v = v || '!' WHERE id < 5",
+    ];
+    for step in steps {
+        for statement in step.split("; ") {
+            world.postgres.psql("shop", statement).unwrap();
+        }
+        settles(&world, step).await;
+        eventually(&client, "SELECT state FROM mainstem.source_tables", |state| state == Some("streaming")).await;
+    }
+}
+
+/// Until we see that a table has got a key its updates are not published.
+#[tokio::test(flavor = "multi_thread")]
+async fn updates_right_after_a_first_key_are_not_lost() {
+    let world = World::new(PostgresOptions::default());
+    world
+        .postgres
+        .psql("shop", "CREATE TABLE t (id int NOT NULL, v int); INSERT INTO t SELECT g, 0 FROM generate_series(1, 100) g")
+        .unwrap();
+    world.capture().await;
+    world.postgres.psql("shop", "ALTER TABLE t ADD PRIMARY KEY (id)").unwrap();
+    for n in 1..40 {
+        let statement = format!(
+            "INSERT INTO t VALUES ({n} + 1000, 0); UPDATE t SET v = {n} WHERE id = {n}; DELETE FROM t WHERE id = 100 - {n}"
+        );
+        world.postgres.psql("shop", &statement).unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+    }
+    settles(&world, "updates right after the key").await;
 }
 
 /// A rewrite sends nothing, so it must be found by comparing with what was seen before the stop.

@@ -109,9 +109,10 @@ pub struct TableBody {
 
 impl TableBody {
     /// Whether rows may have got other values since without a word in the source's log: one that is emptied or packed gets another file
-    /// only, one whose columns are added or dropped keeps its file. One that left its publication and came back had time in between.
+    /// only, one whose columns are added or dropped keeps its file. One that entered the publication of updates, for the first time or
+    /// again, may have been changed before.
     pub fn rewritten(&self, now: &Self) -> bool {
-        let away = self.published != 0 && now.published != 0 && self.published != now.published;
+        let away = now.published != 0 && self.published != now.published;
         away || self.file != now.file && self.columns != now.columns
     }
 }

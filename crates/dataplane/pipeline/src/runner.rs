@@ -128,6 +128,7 @@ impl Runner {
         loop {
             let Err(error) = self.connected().await else { return };
             self.ingest.abandon_large();
+            self.tables.take_back();
             self.stop_copies();
             self.discovery = None;
             let state = if error.kind() == ErrorKind::Retry { SourceState::Retrying } else { SourceState::Failed };

@@ -178,6 +178,8 @@ pub struct Tables {
     /// Records to go out with the next barrier.
     changed: BTreeSet<UpstreamId>,
     gone: Vec<Arc<TableRecord>>,
+    /// Records that were taken last.
+    taken: Vec<Arc<TableRecord>>,
     /// All that are not settled, and some that are again.
     unsettled: BTreeSet<UpstreamId>,
     /// Not yet shown as they are.
@@ -194,6 +196,7 @@ impl Tables {
             excluded: BTreeMap::new(),
             changed: BTreeSet::new(),
             gone: Vec::new(),
+            taken: Vec::new(),
             unsettled: all.clone(),
             unshown: all,
         }
@@ -288,12 +291,23 @@ impl Tables {
         !self.changed.is_empty() || !self.gone.is_empty()
     }
 
-    /// Records that changed since they were last taken.
+    /// Records that changed since they were last taken, for the next barrier.
     pub fn take_changed(&mut self) -> Vec<Arc<TableRecord>> {
         let mut records = std::mem::take(&mut self.gone);
         let changed = std::mem::take(&mut self.changed);
         records.extend(changed.iter().filter_map(|id| self.entries.get(id)).map(|e| e.record.clone()));
+        self.taken.clone_from(&records);
         records
+    }
+
+    /// The barrier for which records were taken last may not have been written: the next one has them again.
+    pub fn take_back(&mut self) {
+        for record in std::mem::take(&mut self.taken) {
+            match record.state {
+                TableState::Dropped => self.gone.push(record),
+                _ => self.touch(record.schema.upstream),
+            }
+        }
     }
 
     pub fn publish(&mut self, shared: &Shared, paused: bool) {
@@ -438,6 +452,23 @@ mod tests {
         check(&mut tables, &[(9, TableState::Excluded)], 0);
         let gone = tables.take_changed();
         assert_eq!((gone.len(), gone[0].state), (1, TableState::Dropped));
+    }
+
+    #[test]
+    fn records_of_a_barrier_that_was_not_written_go_out_with_the_next() {
+        let mut tables = Tables::new(SourceName::new("shop").unwrap(), vec![]);
+        let schema = Arc::new(schema(vec![column(1, "id", ColumnType::Int32)]));
+        let found = FoundTable { schema, rows_estimated: None, parent: None, excluded: None, body: None };
+        tables.add(TableId(1), &found, &mut HashSet::new());
+        assert_eq!(tables.take_changed().len(), 1);
+        tables.take_back();
+        assert_eq!(tables.take_changed().len(), 1);
+        tables.remove(UpstreamId(7));
+        assert_eq!(tables.take_changed()[0].state, TableState::Dropped);
+        tables.take_back();
+        assert!(tables.has_changes());
+        assert_eq!(tables.take_changed()[0].state, TableState::Dropped);
+        assert!(!tables.has_changes() && tables.take_changed().is_empty());
     }
 
     #[test]

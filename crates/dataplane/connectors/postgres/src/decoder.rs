@@ -184,12 +184,7 @@ impl Decoder {
     fn change(&mut self, lsn: u64, bytes: usize, message: Message<'_>) -> Result<()> {
         match message {
             Message::Relation(relation) => {
-                let same = match self.known.get(&relation.oid) {
-                    Some(Known::Schema(_, known)) => *known == relation,
-                    // After a change behind the log's back the same words may be clear again.
-                    Some(Known::Unreadable) | None => false,
-                };
-                if !same {
+                if !self.is_clear(&relation) {
                     self.question = Some(relation);
                 }
                 Ok(())
@@ -240,7 +235,7 @@ impl Decoder {
             // A value that cannot be held stops this table; the others go on.
             Err(error) if error.kind() == ErrorKind::FixInput => {
                 self.gathered.forget(oid);
-                self.registry.stop(oid);
+                self.registry.stop(oid, None);
                 self.items.push_back(StreamItem::TableFailed { upstream: UpstreamId(u64::from(oid)), error });
                 Ok(())
             }
@@ -262,13 +257,20 @@ impl Decoder {
                 self.before_schema()?;
                 self.items.push_back(StreamItem::Schema(schema));
             }
-            Match::Stale { new, reason } => {
-                self.known.insert(oid, Known::Unreadable);
+            Match::Stale { new, reason, schema } => {
                 self.gathered.forget(oid);
                 if new && found.is_some() {
-                    self.registry.stop(oid);
+                    self.registry.stop(oid, Some(reason.clone()));
                     self.items.push_back(StreamItem::TableStale { upstream: UpstreamId(u64::from(oid)), reason });
                 }
+                let known = match schema {
+                    Some(schema) => {
+                        self.items.push_back(StreamItem::Schema(schema.clone()));
+                        Known::Schema(schema, said)
+                    }
+                    None => Known::Unreadable,
+                };
+                self.known.insert(oid, known);
             }
         }
         Ok(())
@@ -278,7 +280,7 @@ impl Decoder {
     pub fn stale(&mut self, oid: u32, reason: String) {
         let upstream = UpstreamId(u64::from(oid));
         self.gathered.forget(oid);
-        self.registry.stop(oid);
+        self.registry.stop(oid, Some(reason.clone()));
         self.items.push_back(StreamItem::TableStale { upstream, reason });
         let Some(Known::Schema(_, said)) = self.known.remove(&oid) else { return };
         let known = match self.registry.newest(&said) {
@@ -303,13 +305,18 @@ impl Decoder {
         Ok(())
     }
 
+    /// Whether a Relation message says nothing that the catalog should be asked about.
+    fn is_clear(&self, said: &pgoutput::Relation) -> bool {
+        // Under FULL all columns are flagged: a key that comes, goes or changes does not show in the message.
+        let full = said.identity == b'f';
+        // After a change behind the log's back the same words may be clear again.
+        matches!(self.known.get(&said.oid), Some(Known::Schema(_, known)) if *known == *said && !full)
+    }
+
     /// Whether a Relation message in the buffer would ask a question.
     pub fn is_news(&self, bytes: &[u8]) -> bool {
         match pgoutput::parse(bytes, false) {
-            Ok((_, Message::Relation(said))) => match self.known.get(&said.oid) {
-                Some(Known::Schema(_, known)) => *known != said,
-                Some(Known::Unreadable) | None => true,
-            },
+            Ok((_, Message::Relation(said))) => !self.is_clear(&said),
             _ => true,
         }
     }

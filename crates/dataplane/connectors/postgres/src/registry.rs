@@ -24,10 +24,11 @@ struct Shape {
 #[derive(Default)]
 pub struct Registry {
     shapes: Mutex<HashMap<u32, Vec<Shape>>>,
-    stopped: Mutex<HashSet<u32>>,
+    /// Tables whose rows are left out, with the reason for which they are to be copied anew; none for one that failed.
+    stopped: Mutex<HashMap<u32, Option<String>>>,
     /// How many are stopped: rows of a healthy source pay for one load, not for a lock.
     stopped_count: AtomicUsize,
-    /// Mismatches reported, so that a reconnect does not ask for a copy again that was made since.
+    /// Mismatches reported in this stream.
     reported: Mutex<HashMap<u32, (Columns, Columns)>>,
     /// Each table's columns as the catalog showed them last.
     columns: Mutex<HashMap<u32, Vec<CatalogColumn>>>,
@@ -60,10 +61,11 @@ fn columns_said(relation: &pgoutput::Relation) -> Columns {
 /// What a Relation message turned out to be.
 pub enum Match {
     Schema(Arc<TableSchema>),
-    /// The rows that follow cannot be understood; `new` when this was not yet reported.
+    /// The table is to be copied anew; `new` when this was not yet reported. Without a schema the rows that follow cannot be understood.
     Stale {
         new: bool,
         reason: String,
+        schema: Option<Arc<TableSchema>>,
     },
 }
 
@@ -104,7 +106,9 @@ impl Registry {
                     && !self.copied.lock().contains(&now.oid);
                 if doubtful {
                     let reason = format!("the columns of {} may be others than they were, under the same names", now.name);
-                    return Match::Stale { new: !self.is_stopped(now.oid), reason };
+                    // The message may be the last one before the copy's rows: those after it have the columns of now.
+                    let schema = Some(self.fit(said, now.schema(0), wanted));
+                    return Match::Stale { new: !self.is_stopped(now.oid), reason, schema };
                 }
                 return Match::Schema(self.fit(said, now.schema(0), wanted));
             }
@@ -122,7 +126,7 @@ impl Registry {
         let have = now.map(columns_of).unwrap_or_default();
         let new = self.reported.lock().insert(said.oid, (wanted.clone(), have.clone())) != Some((wanted, have));
         let reason = format!("the columns of {}.{} changed in a way that the log does not tell", said.schema, said.name);
-        Match::Stale { new, reason }
+        Match::Stale { new, reason, schema: None }
     }
 
     /// The schema with the identity and name that hold for the rows that follow the message.
@@ -189,21 +193,35 @@ impl Registry {
         Some(self.fit(said, (*newest.schema).clone(), wanted))
     }
 
-    /// The table's rows stop until the next copy of it.
-    pub fn stop(&self, oid: u32) {
-        let mut stopped = self.stopped.lock();
-        stopped.insert(oid);
-        self.stopped_count.store(stopped.len(), Ordering::Release);
+    /// The table's rows stop until the next copy of it, for which `stale` is the reason, or until the stream begins anew.
+    pub fn stop(&self, oid: u32, stale: Option<String>) {
+        self.change_stopped(|stopped| drop(stopped.insert(oid, stale)));
     }
 
     pub fn start(&self, oid: u32) {
+        self.change_stopped(|stopped| drop(stopped.remove(&oid)));
+    }
+
+    /// A stream begins at a place that is stored. What the one before it told may have been lost with it: a row that could not be held
+    /// comes again and says so again, and what is to be copied anew and was not is told again.
+    pub fn begin_again(&self) {
+        let mut untold = Vec::new();
+        self.change_stopped(|stopped| untold = stopped.drain().filter_map(|(oid, stale)| Some((oid, stale?))).collect());
+        self.reported.lock().clear();
+        if !untold.is_empty() {
+            self.stale.lock().extend(untold);
+            self.stale_wake.notify_one();
+        }
+    }
+
+    fn change_stopped(&self, change: impl FnOnce(&mut HashMap<u32, Option<String>>)) {
         let mut stopped = self.stopped.lock();
-        stopped.remove(&oid);
+        change(&mut stopped);
         self.stopped_count.store(stopped.len(), Ordering::Release);
     }
 
     pub fn is_stopped(&self, oid: u32) -> bool {
-        self.stopped_count.load(Ordering::Acquire) > 0 && self.stopped.lock().contains(&oid)
+        self.stopped_count.load(Ordering::Acquire) > 0 && self.stopped.lock().contains_key(&oid)
     }
 }
 

@@ -290,6 +290,7 @@ impl Source for PostgresSource {
         let (disk, directory) = (inner.env.disk.clone(), inner.settings.spool.clone());
         let spool = Spool::open(disk, directory)?;
         inner.feedback.reset(place.lsn);
+        inner.registry.begin_again();
         let decoder = Decoder::new(inner.registry.clone(), place, near, spool);
         let bulk = inner.noted(Bulk::start(inner.clone(), place.lsn).await)?;
         let streaming = bulk.is_none();
