@@ -78,6 +78,8 @@ pub struct Runner {
     /// What the stream has passed; at or ahead of the last barrier's position.
     passed: Option<Position>,
     discovery: Option<JoinOnDrop<Result<Discovered>>>,
+    /// Columns have changed since the discovery that is under way began.
+    reshaped: bool,
     discover_now: bool,
     /// What the last discovery showed, while the tables are as they were made after it.
     looked: Option<Arc<Vec<FoundTable>>>,
@@ -114,6 +116,7 @@ impl Runner {
             copy_facts: BTreeMap::new(),
             waiters: Vec::new(),
             discovery: None,
+            reshaped: false,
             discover_now: true,
             looked: None,
             shown,
@@ -183,7 +186,8 @@ impl Runner {
                 () = told(&mut stop) => return Ok(()),
                 item = reader.next() => self.take_item(item?, &reader).await?,
                 Some(event) = self.copy_events.recv(), if quiet => self.take_copy_events(event).await?,
-                Some(command) = self.commands.recv() => self.take_command(command).await?,
+                // What it asks for (a rebuild) must not come between the pieces of a transaction.
+                Some(command) = self.commands.recv(), if quiet => self.take_command(command).await?,
                 found = join(&mut self.discovery), if quiet && self.discovery.is_some() => {
                     self.discovery = None;
                     self.take_discovered(found?).await?;
@@ -266,6 +270,7 @@ impl Runner {
 
     fn start_discovery(&mut self) {
         self.discover_now = false;
+        self.reshaped = false;
         let source = self.source.clone();
         self.discovery = Some(mainstem_env::spawn("discover", async move {
             let tables = source.discover().await?;
@@ -276,6 +281,11 @@ impl Runner {
     async fn take_discovered(&mut self, found: Discovered) -> Result<()> {
         self.backoff = BACKOFF_FIRST;
         self.shared.with(|facts| facts.head = Some(found.head.clone()));
+        if std::mem::take(&mut self.reshaped) {
+            // The catalog may have been read before what the stream has told since: what it shows as ahead could be behind.
+            self.discover_now = true;
+            return Ok(());
+        }
         if self.looked.as_ref().is_some_and(|looked| Arc::ptr_eq(looked, &found.tables)) {
             return Ok(());
         }
@@ -378,7 +388,9 @@ impl Runner {
             self.forget_table(upstream).await?;
             return self.add_streamed(schema).await;
         }
-        match (entry.change_to(&schema), &entry.phase) {
+        let change = entry.change_to(&schema);
+        self.reshaped |= change != Change::None;
+        match (change, &entry.phase) {
             (Change::None, _) => {}
             (Change::InPlace, Phase::Live) => {
                 tracing::info!(table = %schema.name, "columns added or dropped");
