@@ -476,13 +476,14 @@ impl Sources {
     }
 
     async fn forget(&self, name: &SourceName, tables: Vec<TableRecord>) -> Result<()> {
-        self.live.forget(name, true).await?;
+        // First what a start goes by: one that comes in the middle of the rest must not bring tables back whose files are gone.
         let gone: Vec<_> = tables.into_iter().map(|t| TableRecord { state: TableState::Dropped, ..t }).collect();
         if !gone.is_empty() {
             let now_ms = self.env.clock.now_us() / 1000;
             let part = mainstem_envelope::table_append(&gone.iter().collect::<Vec<_>>(), now_ms);
             self.log.append(vec![part], None).await?;
         }
+        self.live.forget(name, true).await?;
         let prefix = format!("{name}.");
         let topics: BTreeSet<_> =
             self.log.partitions().into_iter().map(|p| p.at.topic).filter(|t| t.starts_with(&prefix)).collect();

@@ -219,10 +219,7 @@ impl Ingest {
         };
         mainstem_env::fault::point("ingest.after_append");
         metrics::BARRIERS.add(1);
-        if new_schemas || self.large_schemas {
-            self.schemas.refresh().await?;
-            self.large_schemas = false;
-        }
+        // Durable: whatever fails from here on, it must not be written again.
         self.seq += 1;
         // Rows of a copy move nothing: the place in the source's log must not wait for their end.
         if self.position.as_ref() != Some(&position) {
@@ -231,6 +228,14 @@ impl Ingest {
         self.position = Some(position);
         if full {
             self.last_full = Some(now);
+        }
+        if new_schemas || self.large_schemas {
+            let known = self.schemas.refresh().await;
+            self.large_schemas = known.is_err();
+            if let Err(error) = known {
+                // Until they are known the records go out again, which does no harm.
+                tracing::warn!(source = %self.source, error = %error.chain(), "new schemas could not be read back; tried again at the next commit");
+            }
         }
         let barrier = written.lock().take();
         let Some(barrier) = barrier else { return Err(stopped(&self.source)) };

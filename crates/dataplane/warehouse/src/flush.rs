@@ -59,8 +59,8 @@ struct Plan {
 
 impl Source {
     /// Flushes every table that changed, at the barrier that is visible now. Returns what is durable then. A table whose flush fails
-    /// goes on hot and is tried again at the next; the first such error is returned after the others are done.
-    pub fn flush(&self) -> Result<Flushed> {
+    /// goes on hot and is tried again at the next; the first such error is returned beside what the others made durable.
+    pub fn flush(&self) -> Result<(Flushed, Option<Error>)> {
         let _one = self.flushing.lock();
         let plans = {
             let _between_groups = self.applying.lock();
@@ -81,7 +81,7 @@ impl Source {
         let last = |v: &Visible| LastBarrier { seq: v.seq, position: v.position.clone(), commit_time_us: v.commit_time_us };
         flushed.barrier = self.visible.borrow().as_ref().map(last);
         fault::point("flush.before_floor");
-        failed.map_or(Ok(flushed), Err)
+        Ok((flushed, failed))
     }
 
     fn flush_one(&self, mut plan: Plan) -> Result<()> {
@@ -152,7 +152,7 @@ fn freeze_all(state: &mut SourceState) -> Result<Vec<Plan>> {
         return Ok(plans);
     }
     let seq = state.seq;
-    for table in state.tables.values_mut().filter(|t| t.broken.is_none()) {
+    for table in state.tables.values_mut().filter(|t| t.broken.is_none() && !t.spoiled) {
         let resume = Resume { seq, offset: table.offset, topic_generation: table.topic_generation };
         // A generation that is being filled is thrown away by a restart: it has nothing to make durable.
         for rows in table.live.iter_mut().filter(|r| r.changed) {
@@ -207,7 +207,7 @@ fn flushed(state: &mut SourceState) -> Flushed {
         let here = Resume { seq, offset: table.offset, topic_generation: table.topic_generation };
         let id = table.record.table;
         // Within a group, what the table says of its topic is ahead of the barrier.
-        let behind = table.broken.is_some() || state.mid_group;
+        let behind = table.broken.is_some() || table.spoiled || state.mid_group;
         for rows in table.live.iter_mut() {
             if !rows.changed && !behind && rows.index.frozen.is_none() {
                 rows.flushed = here;

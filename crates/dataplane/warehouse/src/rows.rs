@@ -404,7 +404,7 @@ impl Rows {
         self.unfreeze(frozen, keys);
     }
 
-    fn unfreeze(&mut self, frozen: Frozen, keys: HotKeys) {
+    pub fn unfreeze(&mut self, frozen: Frozen, keys: HotKeys) {
         for part in frozen.segments {
             if let Some(Segment { body: Body::Hot(hot), .. }) = self.segments.get_mut(&part.moved.segment) {
                 hot.frozen = false;
@@ -419,17 +419,6 @@ impl Rows {
     pub fn set_aside(&mut self) -> Result<(Frozen, HotKeys)> {
         let frozen = self.freeze()?;
         Ok((frozen, std::mem::take(&mut self.index.active)))
-    }
-
-    /// Puts them back, in a file or, when that failed, as they were.
-    pub fn put_back(&mut self, frozen: Frozen, keys: HotKeys, written: Result<Option<Written>>) -> Result<()> {
-        match written {
-            Ok(written) => self.install(frozen, written),
-            Err(error) => {
-                self.unfreeze(frozen, keys);
-                Err(error)
-            }
-        }
     }
 }
 

@@ -36,6 +36,8 @@ pub(crate) struct SourceState {
     pub seq: u64,
     /// Tables by topic, for barriers' partition ends.
     pub topics: BTreeMap<Arc<str>, TableId>,
+    /// Topics of tables that were dropped, until the log is told.
+    pub dropped_topics: Vec<Arc<str>>,
     pub gone: Vec<Gone>,
     /// A group could not be read whole: nothing may be shown, flushed or applied any more until the next start.
     pub halted: bool,
@@ -85,6 +87,7 @@ impl SourceState {
             tables: BTreeMap::new(),
             seq: 0,
             topics: BTreeMap::new(),
+            dropped_topics: Vec::new(),
             gone: Vec::new(),
             halted: false,
             mid_group: false,
@@ -169,6 +172,7 @@ impl SourceState {
                 if let Some(table) = self.tables.remove(&record.table) {
                     self.count(table.memory(), 0);
                     self.topics.remove(&table.record.topic);
+                    self.dropped_topics.push(table.record.topic.clone());
                     table.retire(self.ground.retained_until_ms(), &mut self.gone);
                 }
             } else {

@@ -52,10 +52,14 @@ impl Hold<'_> {
             let over = |rows: &&Rows, bound: u64| rows.memory() as u64 > bound;
             let filling = table.filling.as_ref().filter(|r| over(r, bounds.0)).map(|r| r.home.generation);
             let live = table.live.as_ref().filter(|r| over(r, bounds.1)).map(|r| r.home.generation);
-            filling.into_iter().chain(live).for_each(|generation| self.spill(id, generation));
+            if !filling.into_iter().chain(live).all(|generation| self.spill(id, generation)) {
+                return;
+            }
         }
         while let Some((id, generation)) = self.fattest() {
-            self.spill(id, generation);
+            if !self.spill(id, generation) {
+                return;
+            }
         }
     }
 
@@ -78,20 +82,34 @@ impl Hold<'_> {
         self.tables.get_mut(&id)?.rows_mut().find(|r| r.home.generation == generation)
     }
 
-    /// Writes a generation's hot rows to a file. Only the applier changes rows, and it is here: nothing is looked up meanwhile.
-    fn spill(&mut self, id: TableId, generation: Generation) {
-        let Some(rows) = self.rows(id, generation) else { return };
+    /// Writes a generation's hot rows to a file. Only the applier changes rows, and it is here: nothing is looked up meanwhile. False: they
+    /// could not be written, a full disk most often, and stay in memory; the next batch tries again.
+    fn spill(&mut self, id: TableId, generation: Generation) -> bool {
+        let Some(rows) = self.rows(id, generation) else { return true };
         let home = rows.home.clone();
+        let mut unwritten = None;
         let done = rows.set_aside().and_then(|(mut frozen, keys)| {
             let written = self.outside(|| home.create_dirs().and_then(|()| frozen.write(&home)));
-            self.rows(id, generation).map_or(Ok(()), |rows| rows.put_back(frozen, keys, written))
+            let Some(rows) = self.rows(id, generation) else { return Ok(()) };
+            match written {
+                Ok(written) => rows.install(frozen, written),
+                Err(error) => {
+                    rows.unfreeze(frozen, keys);
+                    unwritten = Some(error);
+                    Ok(())
+                }
+            }
         });
         metrics::SPILLS.add(1);
-        let Some(table) = self.tables.get_mut(&id) else { return };
+        let Some(table) = self.tables.get_mut(&id) else { return true };
         table.touch();
         if let Err(error) = done {
             table.fail(error);
         }
+        if let Some(error) = &unwritten {
+            tracing::warn!(table = %table.record.name, error = %error.chain(), "rows could not be written to make room; they stay in memory");
+        }
         self.touch();
+        unwritten.is_none()
     }
 }

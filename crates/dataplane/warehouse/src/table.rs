@@ -63,6 +63,8 @@ pub(crate) struct Table {
     pub topic_generation: u32,
     /// Why it cannot go on; later changes are left in the log.
     pub broken: Option<Arc<Error>>,
+    /// It broke with these live rows, maybe in the middle of a barrier: they are shown until others are whole, and never committed.
+    pub spoiled: bool,
     /// Generations up to this one were half built before the last start and are thrown away.
     pub discarded: u32,
     position: Option<String>,
@@ -79,6 +81,7 @@ impl Table {
             offset: 0,
             topic_generation: 0,
             broken: None,
+            spoiled: false,
             discarded: 0,
             position: None,
             view: None,
@@ -138,6 +141,7 @@ impl Table {
     pub fn fail(&mut self, error: Error) {
         tracing::error!(table = %self.record.name, error = %error.chain(), "the live table cannot go on and stays as it is");
         self.broken = Some(Arc::new(error));
+        self.spoiled = true;
         self.touch();
     }
 
@@ -162,6 +166,7 @@ impl Table {
             let until = self.ground.retained_until_ms();
             gone.extend(self.live.take().map(|rows| retire(rows, until)));
             self.live = self.filling.take();
+            self.spoiled = false;
         } else if record.live.is_some() && self.live.is_none() && record.live == Some(record.generation) {
             // A table without a single row or event.
             self.begin(record.generation, &record.schema, gone);

@@ -17,7 +17,7 @@ use mainstem_log::{Cleanup, EventLog, PartitionAppend, RecordBatchBuilder, Topic
 use mainstem_types::barrier::BARRIER_TOPIC;
 use mainstem_types::{Error, Result, SourceName, TableId};
 use parking_lot::{Mutex, RwLock};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -82,6 +82,9 @@ impl Warehouse {
         let reader = GroupReader { log: log.clone(), schemas: schemas.clone(), runtime: Handle::current() };
         let opened = ground.clone();
         let sources = blocking(move || open_sources(&opened, words, &reader)).await.ok_or_else(opening_stopped)??;
+        let fed: BTreeSet<_> =
+            sources.values().flat_map(|source| source.with_state(|s| s.topics.keys().cloned().collect::<Vec<_>>())).collect();
+        release_topics(log.as_ref(), |topic| !topic.starts_with('_') && !fed.contains(topic));
         let (stop, _) = watch::channel(false);
         let warehouse = Arc::new(Self {
             ground,
@@ -148,14 +151,17 @@ impl Warehouse {
             busy.clean();
             flushed
         });
-        let flushed = flushed.await.ok_or_else(|| Error::bug(codes::IO, "a flush panicked; its tables stay in memory"))??;
+        let flushed = flushed.await.ok_or_else(|| Error::bug(codes::IO, "a flush panicked; its tables stay in memory"))?;
+        let (flushed, failed) = flushed?;
         if flushed.tables.is_empty() && flushed.barrier.is_none() {
-            return Ok(());
+            return failed.map_or(Ok(()), Err);
         }
         let text = serde_json::to_vec(&flushed)
             .map_err(|e| Error::bug(codes::MISFIT, "a flush record cannot be written as JSON").caused_by(e))?;
         self.note_flushed(&source.name, Some(&text)).await?;
-        self.move_floors(&source, &flushed).await
+        // One table that cannot be flushed keeps its own log, and no other's.
+        self.move_floors(&source, &flushed).await?;
+        failed.map_or(Ok(()), Err)
     }
 
     async fn note_flushed(&self, source: &SourceName, text: Option<&[u8]>) -> Result<()> {
@@ -170,10 +176,18 @@ impl Warehouse {
     /// The log may forget what is durable in tables. Of barriers, the last of each source stays, the source's position, unless the record
     /// of its last flush has it.
     async fn move_floors(&self, source: &Source, flushed: &Flushed) -> Result<()> {
-        let floors = source.with_state(|state| {
-            let floor = |id: &TableId| flushed.tables.iter().filter(|t| t.table == *id).map(|t| t.resume.offset).min();
-            state.topics.iter().filter_map(|(topic, id)| Some((topic.clone(), floor(id)?))).collect::<Vec<_>>()
+        let (floors, dropped) = source.with_state(|state| {
+            let floor = |id: &TableId| {
+                // A generation that has no commit yet is read from its beginning by a start.
+                let table = state.tables.get(id)?;
+                let committed = table.filling.is_none() && table.live.as_ref().is_some_and(|rows| rows.delta_version.is_some());
+                flushed.tables.iter().filter(|t| committed && t.table == *id).map(|t| t.resume.offset).min()
+            };
+            let floors: Vec<_> = state.topics.iter().filter_map(|(topic, id)| Some((topic.clone(), floor(id)?))).collect();
+            (floors, std::mem::take(&mut state.dropped_topics))
         });
+        let dropped: BTreeSet<_> = dropped.into_iter().collect();
+        release_topics(self.log.as_ref(), |topic| dropped.contains(topic));
         for (topic, offset) in floors {
             self.log.set_retention_floor(&TopicPartition { topic, partition: 0 }, offset);
         }
@@ -365,5 +379,12 @@ impl LiveTables for Warehouse {
         }
         self.barrier_words.lock().await.last.remove(name);
         self.note_flushed(name, None).await
+    }
+}
+
+/// Topics that feed no table any more: only their retention says how long they stay.
+fn release_topics(log: &dyn EventLog, is_free: impl Fn(&str) -> bool) {
+    for partition in log.partitions().into_iter().filter(|partition| is_free(&partition.at.topic)) {
+        log.set_retention_floor(&partition.at, partition.end);
     }
 }

@@ -56,6 +56,23 @@ async fn run(seed: u64, steps: usize, settings: WarehouseSettings) {
     driver.check();
 }
 
+/// What a generation has not committed must be in the log, also while the one before it is flushed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_generation_keeps_its_log_until_it_is_committed() {
+    for seed in 0..3 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut driver = Driver::start(seed, dir.path(), small()).await;
+        driver.change().await;
+        driver.warehouse.flush(None).await.unwrap();
+        for at in 0..driver.tables.len() {
+            driver.build_of(at, 20).await;
+            driver.log.retain().await.unwrap();
+        }
+        driver.reopen(false).await;
+        driver.check();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tables_equal_the_model() {
     for seed in 1..=8 {

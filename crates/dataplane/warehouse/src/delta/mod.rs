@@ -118,10 +118,14 @@ impl DeltaTable {
             }
             next.adds.push((*segment, Committed { add, dead: dead.clone() }));
         }
-        vectors.finish()?;
+        let vectors = vectors.finish()?;
         fault::point("flush.after_dv");
         let operation = if self.version.is_none() { "CREATE TABLE" } else { "MERGE" };
-        self.write_commit(operation, &change.schema, change.resume, next, now_ms)?;
+        let committed = self.write_commit(operation, &change.schema, change.resume, next, now_ms);
+        if let (Err(_), Some(path), false) = (&committed, &vectors, self.is_overtaken()) {
+            let _ = self.env.disk.remove_file(path); // tried again under another name
+        }
+        committed?;
         fault::point("flush.after_commit");
         Ok(())
     }

@@ -43,15 +43,19 @@ impl<'a> Writer<'a> {
         }))
     }
 
-    /// Writes and syncs the file, when there is anything in it, and its directory.
-    pub fn finish(self) -> Result<()> {
-        if self.bytes.len() > 1 {
-            let path = self.dir.join(name_of(self.id));
-            let failed = io_error(&path, "write");
-            let file = self.env.disk.open(&path, OpenMode::CreateNew).map_err(&failed)?;
-            file.write_all_at(&self.bytes, 0).and_then(|()| file.sync()).map_err(&failed)?;
+    /// Writes and syncs the file, when there is anything in it, and its directory. Gives its path, for when no commit comes to name it.
+    pub fn finish(self) -> Result<Option<PathBuf>> {
+        let path = (self.bytes.len() > 1).then(|| self.dir.join(name_of(self.id)));
+        if let Some(path) = &path {
+            let failed = io_error(path, "write");
+            let file = self.env.disk.open(path, OpenMode::CreateNew).map_err(&failed)?;
+            let written = file.write_all_at(&self.bytes, 0).and_then(|()| file.sync());
+            // A full disk would be filled further by each try.
+            let written = written.inspect_err(|_| drop(self.env.disk.remove_file(path)));
+            written.map_err(&failed)?;
         }
-        self.env.disk.sync_dir(self.dir).map_err(io_error(self.dir, "sync"))
+        self.env.disk.sync_dir(self.dir).map_err(io_error(self.dir, "sync"))?;
+        Ok(path)
     }
 }
 

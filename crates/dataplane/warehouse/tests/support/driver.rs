@@ -111,8 +111,13 @@ impl Driver {
         driver
     }
 
-    /// A new generation: marker, rows by copy, then the swap.
     pub async fn build(&mut self, at: usize) {
+        let pieces = self.random.random_range(0..3);
+        self.build_of(at, pieces).await;
+    }
+
+    /// A new generation: marker, rows by copy in so many pieces, with flushes and retention between them, then the swap.
+    pub async fn build_of(&mut self, at: usize, pieces: u32) {
         let table = &mut self.tables[at];
         table.record.generation.0 += 1;
         table.record.state = TableState::Snapshotting;
@@ -125,7 +130,7 @@ impl Driver {
         let mut parts: Vec<PartitionAppend> = schema_part.into_iter().collect();
         parts.push(encode_generation(&context, &empty, generation).unwrap());
         self.barrier(parts, Vec::new(), vec![started]).await;
-        for _ in 0..self.random.random_range(0..3) {
+        for _ in 0..pieces {
             let count = self.random.random_range(1..900);
             let mut events = Vec::new();
             for _ in 0..count {
@@ -134,6 +139,10 @@ impl Driver {
                 events.push(Event { op: Op::Read, row, old: None, unchanged: Vec::new() });
             }
             self.send(vec![(at, events)], Vec::new()).await;
+            if self.random.random_bool(0.5) {
+                self.warehouse.flush(None).await.unwrap();
+                self.log.retain().await.unwrap();
+            }
         }
         let table = &mut self.tables[at];
         table.record.state = TableState::Streaming;
