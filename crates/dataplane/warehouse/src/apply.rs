@@ -93,7 +93,7 @@ impl Rows {
         if self.codec.is_some() && (self.index.frozen.is_some() || !self.index.runs.is_empty()) {
             work.cold = vec![None; batch.len() + batch.old_rows.len()];
             let mut lookups = self.lookups(&work, copied_once);
-            self.index.find_cold_many(&mut lookups, &|at| self.is_live(at), &mut work.cold);
+            self.index.find_cold_many(&mut lookups, self.multiset, &|at| self.is_live(at), &mut work.cold);
         }
         Ok(work)
     }
@@ -256,12 +256,11 @@ impl Rows {
         if let Some(at) = self.index.active.take(key) {
             return Some(at);
         }
-        let cold = cold?;
-        match self.is_live(cold) {
-            true => Some(cold),
-            // Another change of this batch took that one; an equal row will do.
-            false if self.multiset => self.index.find_cold(key, &|at| self.is_live(at)),
-            false => None,
+        match cold.filter(|cold| self.is_live(*cold)) {
+            Some(cold) => Some(cold),
+            // Another change of this batch took that one, or the lookups before it took all; an equal row will do.
+            None if self.multiset => self.index.find_cold(key, &|at| self.is_live(at)),
+            None => None,
         }
     }
 

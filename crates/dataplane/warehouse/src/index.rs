@@ -106,15 +106,22 @@ impl Index {
             return Some(at);
         }
         for run in self.runs.iter().rev().filter(|r| r.may_have(key)) {
-            if let Some(at) = matching(run, run.seek(0, key), key, live) {
+            if let Some((_, at)) = matching(run, run.seek(0, key), key, live) {
                 return Some(at);
             }
         }
         None
     }
 
-    /// The same for many keys, each with its slot in `out`: sorted, so that a run is walked and not probed.
-    pub fn find_cold_many(&self, lookups: &mut [(u128, u32)], live: &impl Fn(RowAddr) -> bool, out: &mut [Option<RowAddr>]) {
+    /// The same for many keys, each with its slot in `out`: sorted, so that a run is walked and not probed. `multiset`: equal keys get
+    /// different rows, else each of a thousand equal rows that go would be looked for among those gone before it.
+    pub fn find_cold_many(
+        &self,
+        lookups: &mut [(u128, u32)],
+        multiset: bool,
+        live: &impl Fn(RowAddr) -> bool,
+        out: &mut [Option<RowAddr>],
+    ) {
         if self.frozen.is_none() && self.runs.is_empty() {
             return;
         }
@@ -126,12 +133,22 @@ impl Index {
         }
         for run in self.runs.iter().rev() {
             let mut from = 0;
+            // The key of the last lookup, and the entry after the one that it got.
+            let mut last = None;
             for (key, slot) in lookups.iter().filter(|(key, _)| run.may_have(*key)) {
                 if out[*slot as usize].is_some() {
                     continue;
                 }
-                from = run.seek(from, *key);
-                out[*slot as usize] = matching(run, from, *key, live);
+                let start = match last {
+                    Some((same, next)) if multiset && same == *key => next,
+                    _ => {
+                        from = run.seek(from, *key);
+                        from
+                    }
+                };
+                let found = matching(run, start, *key, live);
+                last = Some((*key, found.map_or(run.len(), |(entry, _)| entry + 1)));
+                out[*slot as usize] = found.map(|(_, at)| at);
             }
         }
     }
@@ -156,6 +173,8 @@ impl Index {
     }
 }
 
-fn matching(run: &Run, from: usize, key: u128, live: &impl Fn(RowAddr) -> bool) -> Option<RowAddr> {
-    (from..run.len()).take_while(|entry| run.key(*entry) == key).map(|entry| run.addr(entry)).find(|at| live(*at))
+/// The first live entry of the key, with its row.
+fn matching(run: &Run, from: usize, key: u128, live: &impl Fn(RowAddr) -> bool) -> Option<(usize, RowAddr)> {
+    let entries = (from..run.len()).take_while(|entry| run.key(*entry) == key);
+    entries.map(|entry| (entry, run.addr(entry))).find(|(_, at)| live(*at))
 }
