@@ -24,12 +24,17 @@ const WATCH_INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// Tables that change publications in one transaction at most: each holds a lock until its end, and the server's room for locks is the
 /// application's as well.
 const MOVES_TOGETHER_MAX: usize = 200;
+/// Stands for the entry of a table that has an identity and no entry yet: once it has one, what changed meanwhile is found to be missing.
+/// No entry has it, being an object of the server's own.
+const UPDATES_AWAITED: u64 = 1;
 
 /// What `align_publications` found.
 #[derive(Default)]
 pub struct Captured {
     /// Tables that are wanted and not captured, with the reason.
     pub missing: HashMap<u32, String>,
+    /// Tables that are published already and could not change publications yet: each stays where it is, and its move is due again soon.
+    pub postponed: BTreeSet<u32>,
     /// A publication of ours that was not there and was made.
     pub made: Option<String>,
     /// By which entry of a publication a table's updates come: another one after it was out for a while.
@@ -223,6 +228,9 @@ pub async fn align_publications(inner: &Inner, relations: &BTreeMap<u32, Relatio
     }
     moves.run(inner, relations, &mut captured).await?;
     captured.published = published_by(inner).await?;
+    for oid in &captured.postponed {
+        captured.published.entry(*oid).or_insert(UPDATES_AWAITED);
+    }
     Ok(captured)
 }
 
@@ -328,32 +336,51 @@ struct Moves(BTreeMap<u32, Vec<Move>>);
 type Move = (bool, String);
 
 impl Moves {
-    /// Many tables in one transaction, each with all its moves, so that one that changes homes is never in neither. When that fails, one
-    /// by one, so that a table we may not touch does not hold up the others.
+    /// Many tables in one transaction. When that fails, one by one, so that a table we may not touch does not hold up the others. Always
+    /// each with all its moves, so that one that changes homes is never in neither.
     async fn run(self, inner: &Inner, relations: &BTreeMap<u32, Relation>, captured: &mut Captured) -> Result<()> {
         // A table that was dropped left its publication by itself.
         let all: Vec<(&Relation, Vec<Move>)> =
             self.0.into_iter().filter_map(|(oid, moves)| Some((relations.get(&oid)?, moves))).collect();
-        // ALTER PUBLICATION takes SHARE UPDATE EXCLUSIVE on each table: do not queue before the application.
-        let guarded = |sql: &str| format!("BEGIN; SET LOCAL lock_timeout = '1s'; {sql}; COMMIT");
         for chunk in all.chunks(MOVES_TOGETHER_MAX) {
-            if inner.query(&guarded(&statements(chunk).join("; "))).await.is_ok() {
+            if inner.query(&guarded(chunk)).await.is_ok() {
                 continue;
             }
             for (relation, moves) in chunk {
-                for statement in moves.iter().flat_map(|m| statements(&[(*relation, vec![m.clone()])])) {
-                    if let Err(error) = inner.query(&guarded(&statement)).await {
-                        if error.code() == codes::UNREACHABLE {
-                            return Err(error);
-                        }
-                        tracing::warn!(error = error.chain(), statement, "a publication could not be changed");
-                        captured.missing.insert(relation.oid, format!("not published: {}", error.message()));
-                    }
-                }
+                move_alone(inner, relation, moves, captured).await?;
             }
         }
         Ok(())
     }
+}
+
+/// ALTER PUBLICATION takes SHARE UPDATE EXCLUSIVE on each table, as VACUUM, ANALYZE and CREATE INDEX CONCURRENTLY do: do not queue before
+/// the application.
+fn guarded(tables: &[(&Relation, Vec<Move>)]) -> String {
+    format!("BEGIN; SET LOCAL lock_timeout = '1s'; {}; COMMIT", statements(tables).join("; "))
+}
+
+async fn move_alone(inner: &Inner, relation: &Relation, moves: &[Move], captured: &mut Captured) -> Result<()> {
+    let Err(error) = inner.query(&guarded(&[(relation, moves.to_vec())])).await else { return Ok(()) };
+    if error.code() == codes::UNREACHABLE {
+        return Err(error);
+    }
+    tracing::warn!(error = error.chain(), table = %relation.name, "a publication could not be changed");
+    let leaving: Vec<Move> = moves.iter().filter(|(add, _)| !add).cloned().collect();
+    // What is missing is forgotten with all its rows: not for a lock that somebody holds for a while.
+    if !leaving.is_empty() && error.code() != codes::RIGHTS {
+        captured.postponed.insert(relation.oid);
+        return Ok(());
+    }
+    captured.missing.insert(relation.oid, format!("not published: {}", error.message()));
+    // Only its owner may let a table in, and whoever owns the publication may take it out: its updates must not fail for our sake.
+    if !leaving.is_empty()
+        && leaving.len() < moves.len()
+        && let Err(error) = inner.query(&guarded(&[(relation, leaving)])).await
+    {
+        tracing::warn!(error = error.chain(), table = %relation.name, "a table could not be taken out of a publication");
+    }
+    Ok(())
 }
 
 /// One statement per publication and direction.

@@ -50,7 +50,7 @@ struct Discovered {
 
 /// Estimates of rows have no fingerprint: they are looked up this often.
 const DISCOVERED_GOOD: Duration = Duration::from_secs(60);
-/// A table that could not be published is tried again this often.
+/// A table that could not be published, or not change publications, is tried again this often.
 const MISSING_RETRY: Duration = Duration::from_secs(5);
 
 /// What identifies the server, read once per process.
@@ -256,7 +256,8 @@ impl Source for PostgresSource {
         let tables = relations.values().map(|r| self.found(r, &relations, &captured, &wanted)).collect();
         let tables: Arc<Vec<FoundTable>> = Arc::new(tables);
         self.inner.registry.observe(&relations);
-        let good = if captured.missing.is_empty() { DISCOVERED_GOOD } else { MISSING_RETRY };
+        let settled = captured.missing.is_empty() && captured.postponed.is_empty();
+        let good = if settled { DISCOVERED_GOOD } else { MISSING_RETRY };
         *discovered = Some(Discovered { snapshot, fingerprint, wanted, until: Moment(now.0 + good), tables: tables.clone() });
         Ok(tables)
     }

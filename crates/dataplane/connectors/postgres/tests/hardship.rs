@@ -102,6 +102,48 @@ async fn a_table_whose_identity_comes_and_goes_changes_publications() {
     replica.compare(&*source).await;
 }
 
+/// VACUUM, ANALYZE and CREATE INDEX CONCURRENTLY hold the lock that a change of publications needs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_locked_stays_captured_and_changes_publications_later() {
+    let postgres = Postgres::start_default().unwrap();
+    let url = postgres.create_database("locked").unwrap();
+    let make = "CREATE TABLE t (id int NOT NULL, v int); CREATE UNIQUE INDEX t_id ON t (id); INSERT INTO t VALUES (1, 1)";
+    postgres.psql("locked", make).unwrap();
+    let source = open(&url, &[]);
+    let (mut replica, mut stream) = begin(&source).await;
+    let publication = || postgres.psql("locked", "SELECT pubname FROM pg_publication_tables").unwrap().trim().to_string();
+    assert_eq!(publication(), "mainstem_shop_append");
+    postgres.psql("locked", "ALTER TABLE t ADD PRIMARY KEY USING INDEX t_id").unwrap();
+    let holder = postgres.connect("locked").await.unwrap();
+    holder.batch_execute("BEGIN; LOCK TABLE t IN SHARE UPDATE EXCLUSIVE MODE").await.unwrap();
+    let excluded = async || source.discover().await.unwrap().iter().find_map(|t| t.excluded.clone());
+    assert_eq!(excluded().await, None);
+    assert_eq!(publication(), "mainstem_shop_append");
+    postgres.psql("locked", "INSERT INTO t VALUES (2, 2)").unwrap();
+    replica.catch_up(&*source, &mut stream).await;
+    replica.compare(&*source).await;
+    // Another identity has it copied anew, and what comes after the copy is not published yet.
+    replica.copy_all(&*source).await;
+    replica.look(&*source).await;
+    assert_eq!(replica.stale, [0u64; 0]);
+    postgres.psql("locked", "UPDATE t SET v = 5 WHERE id = 2").unwrap();
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    for _ in 0..300 {
+        assert_eq!(excluded().await, None);
+        if publication() == "mainstem_shop" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(publication(), "mainstem_shop");
+    replica.look(&*source).await;
+    assert_eq!(replica.stale, [oid(&postgres, "locked", "t").0], "the update before the move is in no stream");
+    replica.copy_all(&*source).await;
+    postgres.psql("locked", "UPDATE t SET v = 3 WHERE id = 1").unwrap();
+    replica.catch_up(&*source, &mut stream).await;
+    replica.compare(&*source).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_administrators_trigger_a_dropped_key_stops_no_update() {
     let postgres = Postgres::start_default().unwrap();
