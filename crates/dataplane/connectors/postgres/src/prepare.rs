@@ -6,8 +6,8 @@ use crate::codes;
 use crate::copy;
 use crate::position::{Place, lsn_text, parse_lsn};
 use crate::settings::Patterns;
-use crate::source::Inner;
-use crate::wire::{quote_name, quote_text};
+use crate::source::{Cluster, Inner};
+use crate::wire::{Session, quote_name, quote_text};
 use mainstem_connector::Prepared;
 use mainstem_types::{Error, Identity, Position, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -48,14 +48,8 @@ pub async fn prepare(inner: &Inner, stored: Option<&Position>) -> Result<Prepare
         inner.unreadable.store(true, Ordering::Release);
     }
     let stored = stored.and_then(|p| Place::parse(&p.0));
-    let cluster = inner.cluster().await?;
+    let (cluster, mut lost) = recognize(inner, stored.as_ref()).await?;
     let here = |lsn| Place { system: cluster.system, timeline: cluster.timeline, lsn };
-    let mut lost = match stored {
-        Some(place) if place.system != 0 && place.system != cluster.system => {
-            Some("the server is another cluster than the one read before".to_string())
-        }
-        _ => None,
-    };
     let confirmed = match slot(inner).await? {
         Some(slot) => {
             own_slot(inner)?;
@@ -99,6 +93,39 @@ pub async fn prepare(inner: &Inner, stored: Option<&Position>) -> Result<Prepare
         _ => here(confirmed),
     };
     Ok(Prepared { start: start.position(), lost })
+}
+
+/// Asks the server who it is, and why the place where reading stopped is not in its log, when it is not: START_REPLICATION accepts a
+/// place that is yet to come, and skips what commits before it.
+async fn recognize(inner: &Inner, stored: Option<&Place>) -> Result<(Cluster, Option<String>)> {
+    // A session of its own, each time: the server may have been put back, or another may have taken its place.
+    let mut session = inner.settings.target.connect(&inner.env, true).await?;
+    let (cluster, flushed) = inner.identify(&mut session).await?;
+    let Some(place) = stored.filter(|place| place.system != 0) else { return Ok((cluster, None)) };
+    let stopped = lsn_text(place.lsn);
+    let lost = if place.system != cluster.system {
+        Some("the server is another cluster than the one read before".to_string())
+    } else if flushed < place.lsn {
+        Some(format!("the server went back in time: its log ends at {}, and reading had stopped at {stopped}", lsn_text(flushed)))
+    } else if place.timeline != cluster.timeline && !place.is_before_switch(&history(&mut session, cluster.timeline).await?) {
+        let (before, now) = (place.timeline, cluster.timeline);
+        Some(format!("the server went over to timeline {now}, which does not have {stopped} of timeline {before}"))
+    } else {
+        None
+    };
+    Ok((cluster, lost))
+}
+
+/// The history file of a timeline; empty when the server does not have it, as it has none of the first.
+async fn history(session: &mut Session, timeline: u32) -> Result<String> {
+    match session.query_one(&format!("TIMELINE_HISTORY {timeline}")).await {
+        Ok(row) => Ok(Cells(&row).text(1)?.to_string()),
+        Err(error) if error.code() == codes::UNREACHABLE => Err(error),
+        Err(error) => {
+            tracing::warn!(error = error.chain(), timeline, "no history of the server's timeline");
+            Ok(String::new())
+        }
+    }
 }
 
 /// A slot as `pg_replication_slots` shows it.
