@@ -5,6 +5,7 @@ use crate::catalog::{Cells, Relation};
 use crate::codes;
 use crate::copy;
 use crate::position::{Place, lsn_text, parse_lsn};
+use crate::published::{self, operations};
 use crate::settings::Patterns;
 use crate::source::{Cluster, Inner};
 use crate::wire::{Session, quote_name, quote_text};
@@ -35,7 +36,7 @@ pub struct Captured {
     pub missing: HashMap<u32, String>,
     /// Tables that are published already and could not change publications yet: each stays where it is, and its move is due again soon.
     pub postponed: BTreeSet<u32>,
-    /// A publication of ours that was not there and was made.
+    /// A publication of ours that was not there, or left something out, and was put right.
     pub made: Option<String>,
     /// By which entry of a publication a table's updates come: another one after it was out for a while.
     pub published: HashMap<u32, u64>,
@@ -56,7 +57,9 @@ pub async fn prepare(inner: &Inner, stored: Option<&Position>) -> Result<Prepare
             slot.check(inner)?;
             // A slot older than its publication reads the catalog of a time without it, and fails for ever.
             let unreadable = inner.unreadable.swap(false, Ordering::AcqRel);
-            match slot.lost().or(unreadable.then(|| "a publication was dropped, and what it missed is in no stream".to_string()))
+            match slot
+                .lost()
+                .or(unreadable.then(|| "a publication was dropped or altered, and what it missed is in no stream".to_string()))
             {
                 Some(reason) => {
                     lost = Some(reason);
@@ -219,44 +222,69 @@ fn home(relation: &Relation) -> usize {
 pub async fn align_publications(inner: &Inner, relations: &BTreeMap<u32, Relation>, wanted: &Patterns) -> Result<Captured> {
     let wanted: Vec<&Relation> = relations.values().filter(|r| r.excluded().is_none() && wanted.matches(&r.name)).collect();
     let mut members = members(inner).await?;
-    let mut captured = Captured::default();
     if inner.settings.publications_given {
-        if let Some(gone) = inner.settings.publications.iter().find(|p| !members.contains_key(*p)) {
-            return Err(Error::fix(codes::NOT_OURS, format!("publication {gone} does not exist"))
-                .hint("create it again, or name another: ALTER SOURCE ... SET (publication = '...')"));
-        }
-        let published: BTreeSet<u32> = members.values().flatten().copied().collect();
-        for relation in wanted.iter().filter(|r| !published.contains(&r.oid)) {
-            captured.missing.insert(relation.oid, format!("in none of the publications {}", inner.publication_list()));
-        }
-        captured.published = published_by(inner).await?;
-        return Ok(captured);
+        return look_at_given(inner, &wanted, &members).await;
     }
+    let mut captured = Captured::default();
     for (at, publication) in inner.settings.publications.iter().enumerate() {
         match members.get(publication) {
             Some(_) if !inner.settings.owns("publication", publication) => return Err(not_ours(publication)),
             Some(_) => {}
             None => {
-                let operations = if at == 0 { "insert, update, delete, truncate" } else { "insert, truncate" };
-                let sql = format!("CREATE PUBLICATION {} WITH (publish = '{operations}')", quote_name(publication));
+                let sql = format!("CREATE PUBLICATION {} WITH (publish = '{}')", quote_name(publication), operations(at));
                 inner.query(&sql).await?;
                 members.insert(publication.clone(), BTreeSet::new());
                 captured.made = Some(publication.clone());
             }
         }
     }
+    let edited = published::edited(inner).await?;
     let mut moves = Moves::default();
     for (at, publication) in inner.settings.publications.iter().enumerate() {
+        if edited.publications.contains(publication) {
+            tracing::warn!(publication, "somebody changed what the publication publishes: it is set right");
+            let sql = format!("ALTER PUBLICATION {} SET (publish = '{}')", quote_name(publication), operations(at));
+            inner.query(&sql).await?;
+            captured.made = Some(publication.clone());
+        }
         let have = members.get(publication).cloned().unwrap_or_default();
         let want: BTreeSet<u32> = wanted.iter().filter(|r| home(r) == at).map(|r| r.oid).collect();
         for (oid, add) in have.difference(&want).map(|oid| (oid, false)).chain(want.difference(&have).map(|oid| (oid, true))) {
             moves.0.entry(*oid).or_default().push((add, publication.clone()));
         }
+        for oid in have.intersection(&want).filter(|oid| edited.tables.contains(&(publication.clone(), **oid))) {
+            moves.0.entry(*oid).or_default().extend([(false, publication.clone()), (true, publication.clone())]);
+        }
     }
     moves.run(inner, relations, &mut captured).await?;
+    // A new entry in the first tells that something was missed; inserts that the second missed are told by nothing.
+    let missed = |(publication, oid): &&(String, u32)| {
+        inner.settings.publications.first() != Some(publication) && !captured.postponed.contains(oid)
+    };
+    if let Some((publication, _)) = edited.tables.iter().find(missed) {
+        captured.made = Some(publication.clone());
+    }
     captured.published = published_by(inner).await?;
     for oid in &captured.postponed {
         captured.published.entry(*oid).or_insert(UPDATES_AWAITED);
+    }
+    Ok(captured)
+}
+
+/// What publications named by the user have; they are never changed.
+async fn look_at_given(inner: &Inner, wanted: &[&Relation], members: &BTreeMap<String, BTreeSet<u32>>) -> Result<Captured> {
+    if let Some(gone) = inner.settings.publications.iter().find(|p| !members.contains_key(*p)) {
+        return Err(Error::fix(codes::NOT_OURS, format!("publication {gone} does not exist"))
+            .hint("create it again, or name another: ALTER SOURCE ... SET (publication = '...')"));
+    }
+    let entries = published::entries(inner).await?;
+    if let Some(gap) = published::gaps(&entries, wanted).into_iter().next() {
+        return Err(Error::fix(codes::NARROWED, gap.message).hint(gap.fix));
+    }
+    let mut captured = Captured { published: published::numbers(&entries), ..Captured::default() };
+    let there: BTreeSet<u32> = members.values().flatten().copied().collect();
+    for relation in wanted.iter().filter(|r| !there.contains(&r.oid)) {
+        captured.missing.insert(relation.oid, format!("in none of the publications {}", inner.publication_list()));
     }
     Ok(captured)
 }

@@ -261,8 +261,10 @@ impl Source for PostgresSource {
         let relations = self.inner.relations(None).await?;
         let captured = prepare::align_publications(&self.inner, &relations, &wanted).await?;
         if let Some(publication) = &captured.made {
-            // Changes that passed while it was gone are in no stream.
-            return self.inner.noted(Err(Error::retry(codes::SLOT_LOST, format!("publication {publication} was dropped"))));
+            // Changes that passed meanwhile are in no stream.
+            return self
+                .inner
+                .noted(Err(Error::retry(codes::SLOT_LOST, format!("publication {publication} was dropped or altered"))));
         }
         let tables = relations.values().map(|r| self.found(r, &relations, &captured, &wanted)).collect();
         let tables: Arc<Vec<FoundTable>> = Arc::new(tables);
