@@ -263,9 +263,11 @@ impl Postgres {
         run(self.command("cp").args(["-a", "--reflink=auto"]).arg(from).arg(to)).map(drop)
     }
 
-    /// The stopped server's next start recovers as from a backup and ends on a new timeline, as a promoted standby does. Needs the setting
-    /// `restore_command`, for example `false`.
+    /// The stopped server's next start recovers as from a backup and ends on a new timeline, as a promoted standby does. It lets nobody in
+    /// before: under a hot standby it would be ready, and read-only for a moment.
     pub fn leave_timeline(&self) -> Result<()> {
+        let settings = fs::read_to_string(self.data_directory().join("postgresql.auto.conf"))?;
+        self.write("data/postgresql.auto.conf", &format!("{settings}restore_command = 'false'\nhot_standby = off\n"))?;
         self.write("data/recovery.signal", "")
     }
 

@@ -243,7 +243,7 @@ async fn an_idle_database_holds_no_log_and_a_lost_slot_is_found() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_place_that_the_servers_log_does_not_have_is_lost() {
-    let mut postgres = Postgres::start(PostgresOptions::default().set("restore_command", "false")).unwrap();
+    let mut postgres = Postgres::start_default().unwrap();
     let url = postgres.create_database("past").unwrap();
     postgres.psql("past", "CREATE TABLE t (id int PRIMARY KEY, v text)").unwrap();
     let source = open(&url, &[]);
