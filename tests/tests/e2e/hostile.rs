@@ -192,6 +192,29 @@ async fn what_others_made_is_left_alone() {
     world.compare().await;
 }
 
+/// VACUUM, ANALYZE and CREATE INDEX CONCURRENTLY hold the lock that a change of publications needs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_on_a_table_takes_it_away_from_nobody() {
+    let world = world().await;
+    let client = world.capture().await;
+    world.compare().await;
+    client.batch_execute("PAUSE SOURCE shop").await.unwrap();
+    world.postgres.psql("shop", "ALTER TABLE notes ADD PRIMARY KEY (a)").unwrap();
+    let holder = world.source().await;
+    holder.batch_execute("BEGIN; LOCK TABLE notes IN SHARE UPDATE EXCLUSIVE MODE").await.unwrap();
+    client.batch_execute("RESUME SOURCE shop").await.unwrap();
+    for row in 101..=103 {
+        world.postgres.psql("shop", &format!("INSERT INTO notes VALUES ({row}, 'n')")).unwrap();
+        world.wait().await; // looks at the catalog, and at the publications if something is due
+        assert_eq!(value(&client, "SELECT count(*) FROM shop.notes").await, Some(row.to_string()));
+    }
+    world.postgres.psql("shop", "UPDATE notes SET b = 'changed' WHERE a = 1").unwrap();
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    eventually(&client, "SELECT b FROM shop.notes WHERE a = 1", |b| b == Some("changed")).await;
+    world.postgres.psql("shop", "UPDATE notes SET b = 'again' WHERE a = 2; DELETE FROM notes WHERE a = 3").unwrap();
+    world.compare().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn names_that_change_places() {
     let world = world().await;

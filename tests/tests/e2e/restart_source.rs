@@ -47,3 +47,32 @@ async fn pause_and_resume_lose_nothing() {
     chaos.stop().await.unwrap();
     tokio::time::timeout(Duration::from_secs(120), world.compare()).await.unwrap();
 }
+
+/// A volume put back to a snapshot of it: the place where reading stopped is still to come in the server's log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_went_back_in_time_is_read_anew() {
+    let mut world = World::new(PostgresOptions::default());
+    let make = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT g, 'first' FROM generate_series(1, 100) g";
+    world.postgres.psql("shop", make).unwrap();
+    let client = world.capture().await;
+    let state = "SELECT state FROM mainstem.sources WHERE name = 'shop'";
+    world.postgres.stop(StopMode::Fast).unwrap();
+    world.postgres.save().unwrap();
+    world.postgres.start_again().unwrap();
+    let vanishes = "UPDATE t SET v = 'vanished' WHERE id < 50; DELETE FROM t WHERE id > 90; \
+                    INSERT INTO t SELECT g, repeat('vanished', 20) FROM generate_series(1000, 10000) g";
+    world.postgres.psql("shop", vanishes).unwrap();
+    world.compare().await;
+    let head = world.postgres.psql("shop", "SELECT pg_current_wal_lsn()").unwrap();
+    let acknowledged = format!("SELECT bool_and(confirmed_flush_lsn >= '{}') FROM pg_replication_slots", head.trim());
+    eventually(&world.source().await, &acknowledged, |all| all == Some("t")).await;
+    world.postgres.stop(StopMode::Fast).unwrap();
+    eventually(&client, state, |s| s == Some("retrying")).await;
+    world.postgres.go_back().unwrap();
+    world.postgres.start_again().unwrap();
+    world.postgres.psql("shop", "UPDATE t SET v = 'second' WHERE id % 3 = 0; INSERT INTO t VALUES (1000, 'second')").unwrap();
+    eventually(&client, "SELECT v FROM shop.t WHERE id = 1000", |v| v == Some("second")).await;
+    let compared = world.compare().await;
+    world.postgres.psql("shop", "UPDATE t SET v = 'third' WHERE id % 5 = 0; DELETE FROM t WHERE id = 1").unwrap();
+    assert_eq!(world.compare().await.tables, compared.tables);
+}

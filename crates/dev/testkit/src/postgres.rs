@@ -243,6 +243,34 @@ impl Postgres {
         wait_for(&mut server, Duration::from_secs(10))
     }
 
+    /// Copies the data of the stopped server aside, as a snapshot of its volume would.
+    pub fn save(&self) -> Result<()> {
+        self.replace(&self.data_directory(), &self.directory.join("saved"))
+    }
+
+    /// Puts the stopped server back to what it was at `save`.
+    pub fn go_back(&mut self) -> Result<()> {
+        self.replace(&self.directory.join("saved"), &self.data_directory())
+    }
+
+    fn replace(&self, from: &Path, to: &Path) -> Result<()> {
+        if self.server.is_some() {
+            return Err("the server runs: its files would not fit each other".into());
+        }
+        if to.exists() {
+            fs::remove_dir_all(to)?;
+        }
+        run(self.command("cp").args(["-a", "--reflink=auto"]).arg(from).arg(to)).map(drop)
+    }
+
+    /// The stopped server's next start recovers as from a backup and ends on a new timeline, as a promoted standby does. It lets nobody in
+    /// before: under a hot standby it would be ready, and read-only for a moment.
+    pub fn leave_timeline(&self) -> Result<()> {
+        let settings = fs::read_to_string(self.data_directory().join("postgresql.auto.conf"))?;
+        self.write("data/postgresql.auto.conf", &format!("{settings}restore_command = 'false'\nhot_standby = off\n"))?;
+        self.write("data/recovery.signal", "")
+    }
+
     fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         as_account(Command::new(program), self.account)
     }
@@ -462,6 +490,15 @@ mod tests {
         assert_eq!(postgres.psql("postgres", "SELECT string_agg(i::text, ',') FROM t").unwrap().trim(), "1,2");
         assert_eq!(postgres.psql("postgres", "SHOW wal_level").unwrap().trim(), "logical");
         assert!(postgres.psql("postgres", "SELECT 1/0").unwrap_err().to_string().contains("division by zero"));
+        postgres.stop(StopMode::Fast).unwrap();
+        postgres.save().unwrap();
+        postgres.start_again().unwrap();
+        assert!(postgres.go_back().is_err(), "under a server that runs");
+        postgres.psql("postgres", "INSERT INTO t VALUES (3)").unwrap();
+        postgres.stop(StopMode::Fast).unwrap();
+        postgres.go_back().unwrap();
+        postgres.start_again().unwrap();
+        assert_eq!(postgres.psql("postgres", "SELECT string_agg(i::text, ',') FROM t").unwrap().trim(), "1,2");
         drop(postgres);
         assert!(!directory.exists());
     }

@@ -44,3 +44,5 @@ pub const POOLER: Code = Code::new("PG-019", "08004");
 pub const CAUTION: Code = Code::new("PG-020", "01000");
 /// The spool directory cannot be used.
 pub const SPOOL: Code = Code::new("PG-021", "58030");
+/// A publication leaves rows, columns or operations out.
+pub const NARROWED: Code = Code::new("PG-022", "55000");

@@ -1,7 +1,7 @@
 //! PostgreSQL: logical replication into change batches, and a copy beside it.
 //!
 //! `wire` speaks to the server; `catalog` and `registry` know its tables; `value`, `rows`, `pgoutput` and `decoder` turn text into
-//! Arrow; `stream`, `bulk` and `copiers` (over `copy`) are the ways to read; `prepare` and `preflight` see to the server's side.
+//! Arrow; `stream`, `bulk` and `copiers` (over `copy`) are the ways to read; `prepare`, `published` and `preflight` see to the server's side.
 
 mod bulk;
 mod catalog;
@@ -17,6 +17,7 @@ mod pgoutput;
 mod position;
 mod preflight;
 mod prepare;
+mod published;
 mod registry;
 mod rows;
 mod settings;

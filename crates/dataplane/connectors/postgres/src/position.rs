@@ -38,6 +38,17 @@ impl Place {
         let same = self.system == other.system || self.system == 0 || other.system == 0;
         same && self.lsn >= other.lsn
     }
+
+    /// Whether a timeline with this history file has the place, which lies on another one: it left that timeline no earlier. Lines are
+    /// `<timeline> <LSN of the switch> <reason>`, with comments after `#`.
+    pub fn is_before_switch(&self, history: &str) -> bool {
+        history.lines().any(|line| {
+            let mut words = line.split_whitespace();
+            let timeline = words.next().and_then(|word| word.parse::<u32>().ok());
+            let switch = words.next().and_then(parse_lsn);
+            timeline == Some(self.timeline) && switch.is_some_and(|switch| self.lsn <= switch)
+        })
+    }
 }
 
 fn lsn_of(high: &str, low: &str) -> Option<u64> {
@@ -74,6 +85,21 @@ mod tests {
         for bad in ["", "x", "0/", "1/2/3", "0/16B3748Z", "1/1/1/+1", "0/1FFFFFFFF"] {
             assert_eq!(Place::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_history_has_what_came_before_the_switch() {
+        let history = "# kept\n1\t0/3000158\tno recovery target specified\n\n2\t1/10\tbefore transaction 5\n";
+        let check = |timeline, lsn, expected| {
+            let place = Place { system: 1, timeline, lsn };
+            assert_eq!(place.is_before_switch(history), expected, "{place:?}");
+        };
+        check(1, 0x300_0158, true);
+        check(1, 0x300_0159, false);
+        check(2, 0x300_0159, true);
+        check(2, 0x1_0000_0011, false);
+        check(3, 1, false);
+        assert!(!Place { system: 1, timeline: 1, lsn: 1 }.is_before_switch(""));
     }
 
     #[test]

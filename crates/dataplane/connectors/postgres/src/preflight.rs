@@ -4,6 +4,7 @@
 use crate::catalog::{Cells, Relation};
 use crate::codes;
 use crate::prepare::{MEMBERS, USABLE_IDENTITY};
+use crate::published;
 use crate::source::Inner;
 use crate::wire::{quote_name, quote_text};
 use mainstem_connector::{Finding, Severity};
@@ -339,6 +340,13 @@ impl Check<'_> {
                 self.fatal(codes::NOT_OURS, message, fix);
             }
         }
+        if settings.publications_given {
+            let wanted: Vec<&Relation> =
+                relations.values().filter(|r| r.excluded().is_none() && settings.tables.matches(&r.name)).collect();
+            for gap in published::gaps(&published::entries(self.inner).await?, &wanted) {
+                self.fatal(codes::NARROWED, gap.message, gap.fix);
+            }
+        }
         self.slot().await
     }
 
@@ -388,7 +396,7 @@ pub async fn administrator_script(inner: &Inner) -> Result<String> {
         script.push_str(&format!("ALTER ROLE {role} BYPASSRLS;\n"));
     }
     for (at, publication) in settings.publications.iter().enumerate() {
-        let operations = if at == 0 { "insert, update, delete, truncate" } else { "insert, truncate" };
+        let operations = published::operations(at);
         let keyless = |r: &&&Relation| (r.identity() == Identity::AppendOnly) == (at == 1);
         let tables: Vec<String> = wanted.iter().filter(keyless).map(|r| format!("ONLY {}", r.quoted())).collect();
         let list = if tables.is_empty() { String::new() } else { format!(" FOR TABLE {}", tables.join(", ")) };

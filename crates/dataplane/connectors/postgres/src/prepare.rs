@@ -5,9 +5,10 @@ use crate::catalog::{Cells, Relation};
 use crate::codes;
 use crate::copy;
 use crate::position::{Place, lsn_text, parse_lsn};
+use crate::published::{self, operations};
 use crate::settings::Patterns;
-use crate::source::Inner;
-use crate::wire::{quote_name, quote_text};
+use crate::source::{Cluster, Inner};
+use crate::wire::{Session, quote_name, quote_text};
 use mainstem_connector::Prepared;
 use mainstem_types::{Error, Identity, Position, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -24,13 +25,18 @@ const WATCH_INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// Tables that change publications in one transaction at most: each holds a lock until its end, and the server's room for locks is the
 /// application's as well.
 const MOVES_TOGETHER_MAX: usize = 200;
+/// Stands for the entry of a table that has an identity and no entry yet: once it has one, what changed meanwhile is found to be missing.
+/// No entry has it, being an object of the server's own.
+const UPDATES_AWAITED: u64 = 1;
 
 /// What `align_publications` found.
 #[derive(Default)]
 pub struct Captured {
     /// Tables that are wanted and not captured, with the reason.
     pub missing: HashMap<u32, String>,
-    /// A publication of ours that was not there and was made.
+    /// Tables that are published already and could not change publications yet: each stays where it is, and its move is due again soon.
+    pub postponed: BTreeSet<u32>,
+    /// A publication of ours that was not there, or left something out, and was put right.
     pub made: Option<String>,
     /// By which entry of a publication a table's updates come: another one after it was out for a while.
     pub published: HashMap<u32, u64>,
@@ -43,21 +49,17 @@ pub async fn prepare(inner: &Inner, stored: Option<&Position>) -> Result<Prepare
         inner.unreadable.store(true, Ordering::Release);
     }
     let stored = stored.and_then(|p| Place::parse(&p.0));
-    let cluster = inner.cluster().await?;
+    let (cluster, mut lost) = recognize(inner, stored.as_ref()).await?;
     let here = |lsn| Place { system: cluster.system, timeline: cluster.timeline, lsn };
-    let mut lost = match stored {
-        Some(place) if place.system != 0 && place.system != cluster.system => {
-            Some("the server is another cluster than the one read before".to_string())
-        }
-        _ => None,
-    };
     let confirmed = match slot(inner).await? {
         Some(slot) => {
             own_slot(inner)?;
             slot.check(inner)?;
             // A slot older than its publication reads the catalog of a time without it, and fails for ever.
             let unreadable = inner.unreadable.swap(false, Ordering::AcqRel);
-            match slot.lost().or(unreadable.then(|| "a publication was dropped, and what it missed is in no stream".to_string()))
+            match slot
+                .lost()
+                .or(unreadable.then(|| "a publication was dropped or altered, and what it missed is in no stream".to_string()))
             {
                 Some(reason) => {
                     lost = Some(reason);
@@ -94,6 +96,39 @@ pub async fn prepare(inner: &Inner, stored: Option<&Position>) -> Result<Prepare
         _ => here(confirmed),
     };
     Ok(Prepared { start: start.position(), lost })
+}
+
+/// Asks the server who it is, and why the place where reading stopped is not in its log, when it is not: START_REPLICATION accepts a
+/// place that is yet to come, and skips what commits before it.
+async fn recognize(inner: &Inner, stored: Option<&Place>) -> Result<(Cluster, Option<String>)> {
+    // A session of its own, each time: the server may have been put back, or another may have taken its place.
+    let mut session = inner.settings.target.connect(&inner.env, true).await?;
+    let (cluster, flushed) = inner.identify(&mut session).await?;
+    let Some(place) = stored.filter(|place| place.system != 0) else { return Ok((cluster, None)) };
+    let stopped = lsn_text(place.lsn);
+    let lost = if place.system != cluster.system {
+        Some("the server is another cluster than the one read before".to_string())
+    } else if flushed < place.lsn {
+        Some(format!("the server went back in time: its log ends at {}, and reading had stopped at {stopped}", lsn_text(flushed)))
+    } else if place.timeline != cluster.timeline && !place.is_before_switch(&history(&mut session, cluster.timeline).await?) {
+        let (before, now) = (place.timeline, cluster.timeline);
+        Some(format!("the server went over to timeline {now}, which does not have {stopped} of timeline {before}"))
+    } else {
+        None
+    };
+    Ok((cluster, lost))
+}
+
+/// The history file of a timeline; empty when the server does not have it, as it has none of the first.
+async fn history(session: &mut Session, timeline: u32) -> Result<String> {
+    match session.query_one(&format!("TIMELINE_HISTORY {timeline}")).await {
+        Ok(row) => Ok(Cells(&row).text(1)?.to_string()),
+        Err(error) if error.code() == codes::UNREACHABLE => Err(error),
+        Err(error) => {
+            tracing::warn!(error = error.chain(), timeline, "no history of the server's timeline");
+            Ok(String::new())
+        }
+    }
 }
 
 /// A slot as `pg_replication_slots` shows it.
@@ -187,42 +222,70 @@ fn home(relation: &Relation) -> usize {
 pub async fn align_publications(inner: &Inner, relations: &BTreeMap<u32, Relation>, wanted: &Patterns) -> Result<Captured> {
     let wanted: Vec<&Relation> = relations.values().filter(|r| r.excluded().is_none() && wanted.matches(&r.name)).collect();
     let mut members = members(inner).await?;
-    let mut captured = Captured::default();
     if inner.settings.publications_given {
-        if let Some(gone) = inner.settings.publications.iter().find(|p| !members.contains_key(*p)) {
-            return Err(Error::fix(codes::NOT_OURS, format!("publication {gone} does not exist"))
-                .hint("create it again, or name another: ALTER SOURCE ... SET (publication = '...')"));
-        }
-        let published: BTreeSet<u32> = members.values().flatten().copied().collect();
-        for relation in wanted.iter().filter(|r| !published.contains(&r.oid)) {
-            captured.missing.insert(relation.oid, format!("in none of the publications {}", inner.publication_list()));
-        }
-        captured.published = published_by(inner).await?;
-        return Ok(captured);
+        return look_at_given(inner, &wanted, &members).await;
     }
+    let mut captured = Captured::default();
     for (at, publication) in inner.settings.publications.iter().enumerate() {
         match members.get(publication) {
             Some(_) if !inner.settings.owns("publication", publication) => return Err(not_ours(publication)),
             Some(_) => {}
             None => {
-                let operations = if at == 0 { "insert, update, delete, truncate" } else { "insert, truncate" };
-                let sql = format!("CREATE PUBLICATION {} WITH (publish = '{operations}')", quote_name(publication));
+                let sql = format!("CREATE PUBLICATION {} WITH (publish = '{}')", quote_name(publication), operations(at));
                 inner.query(&sql).await?;
                 members.insert(publication.clone(), BTreeSet::new());
                 captured.made = Some(publication.clone());
             }
         }
     }
+    let edited = published::edited(inner).await?;
     let mut moves = Moves::default();
     for (at, publication) in inner.settings.publications.iter().enumerate() {
+        if edited.publications.contains(publication) {
+            tracing::warn!(publication, "somebody changed what the publication publishes: it is set right");
+            let sql = format!("ALTER PUBLICATION {} SET (publish = '{}')", quote_name(publication), operations(at));
+            inner.query(&sql).await?;
+            captured.made = Some(publication.clone());
+        }
         let have = members.get(publication).cloned().unwrap_or_default();
         let want: BTreeSet<u32> = wanted.iter().filter(|r| home(r) == at).map(|r| r.oid).collect();
         for (oid, add) in have.difference(&want).map(|oid| (oid, false)).chain(want.difference(&have).map(|oid| (oid, true))) {
             moves.0.entry(*oid).or_default().push((add, publication.clone()));
         }
+        for oid in have.intersection(&want).filter(|oid| edited.tables.contains(&(publication.clone(), **oid))) {
+            moves.0.entry(*oid).or_default().extend([(false, publication.clone()), (true, publication.clone())]);
+        }
     }
     moves.run(inner, relations, &mut captured).await?;
+    // A new entry in the first tells that something was missed; inserts that the second missed are told by nothing.
+    let missed = |(publication, oid): &&(String, u32)| {
+        inner.settings.publications.first() != Some(publication) && !captured.postponed.contains(oid)
+    };
+    if let Some((publication, _)) = edited.tables.iter().find(missed) {
+        captured.made = Some(publication.clone());
+    }
     captured.published = published_by(inner).await?;
+    for oid in &captured.postponed {
+        captured.published.entry(*oid).or_insert(UPDATES_AWAITED);
+    }
+    Ok(captured)
+}
+
+/// What publications named by the user have; they are never changed.
+async fn look_at_given(inner: &Inner, wanted: &[&Relation], members: &BTreeMap<String, BTreeSet<u32>>) -> Result<Captured> {
+    if let Some(gone) = inner.settings.publications.iter().find(|p| !members.contains_key(*p)) {
+        return Err(Error::fix(codes::NOT_OURS, format!("publication {gone} does not exist"))
+            .hint("create it again, or name another: ALTER SOURCE ... SET (publication = '...')"));
+    }
+    let entries = published::entries(inner).await?;
+    if let Some(gap) = published::gaps(&entries, wanted).into_iter().next() {
+        return Err(Error::fix(codes::NARROWED, gap.message).hint(gap.fix));
+    }
+    let mut captured = Captured { published: published::numbers(&entries), ..Captured::default() };
+    let there: BTreeSet<u32> = members.values().flatten().copied().collect();
+    for relation in wanted.iter().filter(|r| !there.contains(&r.oid)) {
+        captured.missing.insert(relation.oid, format!("in none of the publications {}", inner.publication_list()));
+    }
     Ok(captured)
 }
 
@@ -328,32 +391,51 @@ struct Moves(BTreeMap<u32, Vec<Move>>);
 type Move = (bool, String);
 
 impl Moves {
-    /// Many tables in one transaction, each with all its moves, so that one that changes homes is never in neither. When that fails, one
-    /// by one, so that a table we may not touch does not hold up the others.
+    /// Many tables in one transaction. When that fails, one by one, so that a table we may not touch does not hold up the others. Always
+    /// each with all its moves, so that one that changes homes is never in neither.
     async fn run(self, inner: &Inner, relations: &BTreeMap<u32, Relation>, captured: &mut Captured) -> Result<()> {
         // A table that was dropped left its publication by itself.
         let all: Vec<(&Relation, Vec<Move>)> =
             self.0.into_iter().filter_map(|(oid, moves)| Some((relations.get(&oid)?, moves))).collect();
-        // ALTER PUBLICATION takes SHARE UPDATE EXCLUSIVE on each table: do not queue before the application.
-        let guarded = |sql: &str| format!("BEGIN; SET LOCAL lock_timeout = '1s'; {sql}; COMMIT");
         for chunk in all.chunks(MOVES_TOGETHER_MAX) {
-            if inner.query(&guarded(&statements(chunk).join("; "))).await.is_ok() {
+            if inner.query(&guarded(chunk)).await.is_ok() {
                 continue;
             }
             for (relation, moves) in chunk {
-                for statement in moves.iter().flat_map(|m| statements(&[(*relation, vec![m.clone()])])) {
-                    if let Err(error) = inner.query(&guarded(&statement)).await {
-                        if error.code() == codes::UNREACHABLE {
-                            return Err(error);
-                        }
-                        tracing::warn!(error = error.chain(), statement, "a publication could not be changed");
-                        captured.missing.insert(relation.oid, format!("not published: {}", error.message()));
-                    }
-                }
+                move_alone(inner, relation, moves, captured).await?;
             }
         }
         Ok(())
     }
+}
+
+/// ALTER PUBLICATION takes SHARE UPDATE EXCLUSIVE on each table, as VACUUM, ANALYZE and CREATE INDEX CONCURRENTLY do: do not queue before
+/// the application.
+fn guarded(tables: &[(&Relation, Vec<Move>)]) -> String {
+    format!("BEGIN; SET LOCAL lock_timeout = '1s'; {}; COMMIT", statements(tables).join("; "))
+}
+
+async fn move_alone(inner: &Inner, relation: &Relation, moves: &[Move], captured: &mut Captured) -> Result<()> {
+    let Err(error) = inner.query(&guarded(&[(relation, moves.to_vec())])).await else { return Ok(()) };
+    if error.code() == codes::UNREACHABLE {
+        return Err(error);
+    }
+    tracing::warn!(error = error.chain(), table = %relation.name, "a publication could not be changed");
+    let leaving: Vec<Move> = moves.iter().filter(|(add, _)| !add).cloned().collect();
+    // What is missing is forgotten with all its rows: not for a lock that somebody holds for a while.
+    if !leaving.is_empty() && error.code() != codes::RIGHTS {
+        captured.postponed.insert(relation.oid);
+        return Ok(());
+    }
+    captured.missing.insert(relation.oid, format!("not published: {}", error.message()));
+    // Only its owner may let a table in, and whoever owns the publication may take it out: its updates must not fail for our sake.
+    if !leaving.is_empty()
+        && leaving.len() < moves.len()
+        && let Err(error) = inner.query(&guarded(&[(relation, leaving)])).await
+    {
+        tracing::warn!(error = error.chain(), table = %relation.name, "a table could not be taken out of a publication");
+    }
+    Ok(())
 }
 
 /// One statement per publication and direction.

@@ -11,7 +11,7 @@ use crate::registry::Registry;
 use crate::settings::{Patterns, SPEC, Settings};
 use crate::spool::Spool;
 use crate::stream::Stream;
-use crate::wire::{Row, Session, quote_name, quote_text};
+use crate::wire::{Row, Session, protocol, quote_name, quote_text};
 use crate::{bulk::Bulk, codes};
 use async_trait::async_trait;
 use mainstem_connector::{ChangeStream, Finding, FoundTable, Options, Prepared, Source, TableCopy};
@@ -50,10 +50,10 @@ struct Discovered {
 
 /// Estimates of rows have no fingerprint: they are looked up this often.
 const DISCOVERED_GOOD: Duration = Duration::from_secs(60);
-/// A table that could not be published is tried again this often.
+/// A table that could not be published, or not change publications, is tried again this often.
 const MISSING_RETRY: Duration = Duration::from_secs(5);
 
-/// What identifies the server, read once per process.
+/// What identifies the server, read whenever reading begins.
 #[derive(Clone, Copy, Debug)]
 pub struct Cluster {
     pub system: u64,
@@ -159,15 +159,21 @@ impl Inner {
         if let Some(cluster) = *self.cluster.lock() {
             return Ok(cluster);
         }
-        // IDENTIFY_SYSTEM needs no right beyond the REPLICATION that capture needs anyway.
         let mut session = self.settings.target.connect(&self.env, true).await?;
+        Ok(self.identify(&mut session).await?.0)
+    }
+
+    /// Who the server is now, and how far its log is durable; on a replication session.
+    pub async fn identify(&self, session: &mut Session) -> Result<(Cluster, u64)> {
+        // IDENTIFY_SYSTEM needs no right beyond the REPLICATION that capture needs anyway.
         let system = session.query_one("IDENTIFY_SYSTEM").await?;
         let segment = self.query("SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'").await?;
         let cells = Cells(&system);
         let segment_bytes = segment.first().and_then(|r| r.first()?.as_deref()?.parse().ok()).unwrap_or(16 << 20);
         let cluster = Cluster { system: cells.number(0)?, timeline: cells.number(1)?, segment_bytes };
+        let flushed = parse_lsn(cells.text(2)?).ok_or_else(|| protocol("no place where the log ends"))?;
         *self.cluster.lock() = Some(cluster);
-        Ok(cluster)
+        Ok((cluster, flushed))
     }
 
     pub async fn place(&self, lsn: u64) -> Result<Place> {
@@ -229,7 +235,12 @@ impl Source for PostgresSource {
     }
 
     async fn prepare(&self, stored: Option<&Position>) -> Result<Prepared> {
-        prepare::prepare(&self.inner, stored).await
+        let prepared = prepare::prepare(&self.inner, stored).await?;
+        if prepared.lost.is_some() {
+            // Transactions of another history may have the same numbers: an unchanged snapshot means nothing.
+            *self.discovered.lock().await = None;
+        }
+        Ok(prepared)
     }
 
     async fn discover(&self) -> Result<Arc<Vec<FoundTable>>> {
@@ -250,13 +261,16 @@ impl Source for PostgresSource {
         let relations = self.inner.relations(None).await?;
         let captured = prepare::align_publications(&self.inner, &relations, &wanted).await?;
         if let Some(publication) = &captured.made {
-            // Changes that passed while it was gone are in no stream.
-            return self.inner.noted(Err(Error::retry(codes::SLOT_LOST, format!("publication {publication} was dropped"))));
+            // Changes that passed meanwhile are in no stream.
+            return self
+                .inner
+                .noted(Err(Error::retry(codes::SLOT_LOST, format!("publication {publication} was dropped or altered"))));
         }
         let tables = relations.values().map(|r| self.found(r, &relations, &captured, &wanted)).collect();
         let tables: Arc<Vec<FoundTable>> = Arc::new(tables);
         self.inner.registry.observe(&relations);
-        let good = if captured.missing.is_empty() { DISCOVERED_GOOD } else { MISSING_RETRY };
+        let settled = captured.missing.is_empty() && captured.postponed.is_empty();
+        let good = if settled { DISCOVERED_GOOD } else { MISSING_RETRY };
         *discovered = Some(Discovered { snapshot, fingerprint, wanted, until: Moment(now.0 + good), tables: tables.clone() });
         Ok(tables)
     }

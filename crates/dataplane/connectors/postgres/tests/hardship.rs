@@ -102,6 +102,48 @@ async fn a_table_whose_identity_comes_and_goes_changes_publications() {
     replica.compare(&*source).await;
 }
 
+/// VACUUM, ANALYZE and CREATE INDEX CONCURRENTLY hold the lock that a change of publications needs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_locked_stays_captured_and_changes_publications_later() {
+    let postgres = Postgres::start_default().unwrap();
+    let url = postgres.create_database("locked").unwrap();
+    let make = "CREATE TABLE t (id int NOT NULL, v int); CREATE UNIQUE INDEX t_id ON t (id); INSERT INTO t VALUES (1, 1)";
+    postgres.psql("locked", make).unwrap();
+    let source = open(&url, &[]);
+    let (mut replica, mut stream) = begin(&source).await;
+    let publication = || postgres.psql("locked", "SELECT pubname FROM pg_publication_tables").unwrap().trim().to_string();
+    assert_eq!(publication(), "mainstem_shop_append");
+    postgres.psql("locked", "ALTER TABLE t ADD PRIMARY KEY USING INDEX t_id").unwrap();
+    let holder = postgres.connect("locked").await.unwrap();
+    holder.batch_execute("BEGIN; LOCK TABLE t IN SHARE UPDATE EXCLUSIVE MODE").await.unwrap();
+    let excluded = async || source.discover().await.unwrap().iter().find_map(|t| t.excluded.clone());
+    assert_eq!(excluded().await, None);
+    assert_eq!(publication(), "mainstem_shop_append");
+    postgres.psql("locked", "INSERT INTO t VALUES (2, 2)").unwrap();
+    replica.catch_up(&*source, &mut stream).await;
+    replica.compare(&*source).await;
+    // Another identity has it copied anew, and what comes after the copy is not published yet.
+    replica.copy_all(&*source).await;
+    replica.look(&*source).await;
+    assert_eq!(replica.stale, [0u64; 0]);
+    postgres.psql("locked", "UPDATE t SET v = 5 WHERE id = 2").unwrap();
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    for _ in 0..300 {
+        assert_eq!(excluded().await, None);
+        if publication() == "mainstem_shop" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(publication(), "mainstem_shop");
+    replica.look(&*source).await;
+    assert_eq!(replica.stale, [oid(&postgres, "locked", "t").0], "the update before the move is in no stream");
+    replica.copy_all(&*source).await;
+    postgres.psql("locked", "UPDATE t SET v = 3 WHERE id = 1").unwrap();
+    replica.catch_up(&*source, &mut stream).await;
+    replica.compare(&*source).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_administrators_trigger_a_dropped_key_stops_no_update() {
     let postgres = Postgres::start_default().unwrap();
@@ -134,6 +176,96 @@ async fn with_the_administrators_trigger_a_dropped_key_stops_no_update() {
     replica.catch_up(&*source, &mut stream).await;
     replica.compare(&*source).await;
     drop(url);
+}
+
+/// Row filters and column lists are of PostgreSQL 15.
+fn has_filters(postgres: &Postgres) -> bool {
+    postgres.psql("postgres", "SELECT current_setting('server_version_num')::int >= 150000").unwrap().trim() == "t"
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_given_publication_that_leaves_something_out_is_refused() {
+    let postgres = Postgres::start_default().unwrap();
+    let url = postgres.create_database("narrow").unwrap();
+    postgres.psql("narrow", "CREATE TABLE t (id int PRIMARY KEY, v int); CREATE TABLE n (id int)").unwrap();
+    let narrowed = async |tables: &str| {
+        let source = open(&url, &[("publication", "p, q"), ("tables", tables)]);
+        let findings = source.check().await.unwrap();
+        let found: Vec<_> = findings.into_iter().filter(|f| f.code == "PG-022").collect();
+        let prepared = source.prepare(None).await;
+        assert_eq!(prepared.err().map(|e| e.code().id), found.first().map(|f| f.code), "{found:#?}");
+        source.remove().await.unwrap();
+        found
+    };
+    let append = "CREATE PUBLICATION q FOR TABLE n WITH (publish = 'insert, truncate')";
+    let mut cases = vec![
+        ("p FOR TABLE t WITH (publish = 'insert, update')", append, "does not publish delete, truncate of public.t"),
+        ("p", "CREATE PUBLICATION q FOR TABLE t, n WITH (publish = 'insert, truncate')", "update, delete of public.t"),
+        ("p FOR TABLE t", "CREATE PUBLICATION q FOR TABLE n WITH (publish = 'insert')", "does not publish truncate of public.n"),
+    ];
+    if has_filters(&postgres) {
+        cases.push(("p FOR TABLE t WHERE (id > 5)", append, "only some rows of public.t"));
+        cases.push(("p FOR TABLE t (id)", append, "a list of columns only of public.t"));
+    }
+    for (first, second, expected) in cases {
+        postgres.psql("narrow", &format!("CREATE PUBLICATION {first}; {second}")).unwrap();
+        let found = narrowed("public.*").await;
+        assert_eq!(found.len(), 1, "{first}: {found:#?}");
+        assert!(found[0].severity == Severity::Fatal && found[0].message.contains(expected), "{found:#?}");
+        let other = if expected.ends_with('t') { "public.n" } else { "public.t" };
+        assert!(narrowed(other).await.is_empty(), "{first}: {other} comes whole");
+        postgres.psql("narrow", found[0].fix.as_ref().unwrap()).unwrap();
+        assert!(narrowed("public.*").await.is_empty(), "{first} was mended");
+        postgres.psql("narrow", "DROP PUBLICATION p, q").unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_altered_publication_missed_is_copied_anew() {
+    let postgres = Postgres::start_default().unwrap();
+    let url = postgres.create_database("altered").unwrap();
+    let make = "CREATE TABLE t (id int PRIMARY KEY, v int); CREATE TABLE n (id int); CREATE PUBLICATION given FOR ALL TABLES";
+    postgres.psql("altered", make).unwrap();
+    postgres.psql("altered", "ALTER TABLE n REPLICA IDENTITY FULL").unwrap();
+    let given = open(&url, &[("publication", "given")]);
+    let (mut replica, stream) = begin(&given).await;
+    postgres.psql("altered", "ALTER PUBLICATION given SET (publish = 'insert')").unwrap();
+    let refused = given.discover().await.unwrap_err();
+    assert_eq!((refused.code().id, refused.kind()), ("PG-022", ErrorKind::FixInput), "{}", refused.chain());
+    postgres.psql("altered", refused.hint_text().unwrap()).unwrap();
+    replica.look(&*given).await;
+    assert_eq!(replica.stale.len(), 2, "{:?}", replica.stale);
+    drop(stream);
+    given.remove().await.unwrap();
+    postgres.psql("altered", "DROP PUBLICATION given; ALTER TABLE n REPLICA IDENTITY DEFAULT").unwrap();
+    // Ours are put right.
+    let ours = open(&url, &[]);
+    let (mut replica, mut stream) = begin(&ours).await;
+    replica.catch_up(&*ours, &mut stream).await;
+    drop(stream);
+    let position = replica.position.clone().unwrap();
+    let mut changes = vec![
+        "ALTER PUBLICATION mainstem_shop SET (publish = 'insert')",
+        "ALTER PUBLICATION mainstem_shop_append SET (publish = 'truncate')",
+    ];
+    if has_filters(&postgres) {
+        changes.push("ALTER PUBLICATION mainstem_shop_append SET TABLE n WHERE (id > 5)");
+    }
+    for change in changes {
+        postgres.psql("altered", change).unwrap();
+        assert_eq!(ours.discover().await.err().map(|e| e.code().id), Some("PG-012"), "{change}");
+        assert!(ours.prepare(Some(&position)).await.unwrap().lost.is_some_and(|lost| lost.contains("altered")), "{change}");
+        ours.discover().await.unwrap();
+    }
+    if has_filters(&postgres) {
+        replica.look(&*ours).await;
+        assert_eq!(replica.stale, [0u64; 0]);
+        postgres.psql("altered", "ALTER PUBLICATION mainstem_shop SET TABLE t WHERE (id > 5)").unwrap();
+        replica.look(&*ours).await;
+        assert_eq!(replica.stale, [oid(&postgres, "altered", "t").0]);
+        let filters = "SELECT count(*) FROM pg_publication_tables WHERE rowfilter IS NOT NULL";
+        assert_eq!(postgres.psql("altered", filters).unwrap().trim(), "0");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,8 +7,8 @@ mod replica;
 use mainstem_connector::Severity;
 use mainstem_env::Env;
 use mainstem_postgres::{connector, metrics};
-use mainstem_testkit::{Auth, Postgres, PostgresOptions};
-use mainstem_types::{ErrorKind, Identity, UpstreamId};
+use mainstem_testkit::{Auth, Postgres, PostgresOptions, StopMode};
+use mainstem_types::{ErrorKind, Identity, Position, UpstreamId};
 use replica::{Replica, begin, open, reopen, settings};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -239,6 +239,51 @@ async fn an_idle_database_holds_no_log_and_a_lost_slot_is_found() {
     foreign.owned.clear();
     let foreign = connector().open(Env::real(), foreign).unwrap();
     assert_eq!(foreign.prepare(None).await.unwrap_err().code().id, "PG-011");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_the_servers_log_does_not_have_is_lost() {
+    let mut postgres = Postgres::start_default().unwrap();
+    let url = postgres.create_database("past").unwrap();
+    postgres.psql("past", "CREATE TABLE t (id int PRIMARY KEY, v text)").unwrap();
+    let source = open(&url, &[]);
+    // The session from before a restart is found to be broken once.
+    let lost = async |position: &Position| match source.prepare(Some(position)).await {
+        Ok(prepared) => prepared.lost.unwrap_or_default(),
+        Err(error) if error.code().id == "PG-002" => source.prepare(Some(position)).await.unwrap().lost.unwrap_or_default(),
+        Err(error) => panic!("{}", error.chain()),
+    };
+    let rows = |from: u32| format!("INSERT INTO t SELECT g, repeat('x', 100) FROM generate_series({from}, {from} + 9999) g");
+    let (mut replica, mut stream) = begin(&source).await;
+    postgres.psql("past", "INSERT INTO t VALUES (1, 'kept')").unwrap();
+    replica.catch_up(&*source, &mut stream).await;
+    drop(stream);
+    let early = replica.position.clone().unwrap();
+    postgres.stop(StopMode::Fast).unwrap();
+    postgres.save().unwrap();
+    postgres.start_again().unwrap();
+    assert_eq!(lost(&early).await, "", "a restart alone");
+    stream = reopen(&source, &early).await;
+    postgres.psql("past", &rows(10)).unwrap();
+    replica.catch_up(&*source, &mut stream).await;
+    drop(stream);
+    let late = replica.position.clone().unwrap();
+    assert_eq!(lost(&late).await, "");
+    // The same timeline, cut off.
+    postgres.stop(StopMode::Fast).unwrap();
+    postgres.go_back().unwrap();
+    postgres.start_again().unwrap();
+    assert_eq!(lost(&early).await, "");
+    assert!(lost(&late).await.contains("back in time"), "{}", lost(&late).await);
+    // A new timeline that began before, and is longer by now.
+    postgres.stop(StopMode::Fast).unwrap();
+    postgres.go_back().unwrap();
+    postgres.leave_timeline().unwrap();
+    postgres.start_again().unwrap();
+    postgres.psql("past", &rows(10)).unwrap();
+    postgres.psql("past", &rows(20_000)).unwrap();
+    assert_eq!(lost(&early).await, "");
+    assert!(lost(&late).await.contains("went over to timeline 2"), "{}", lost(&late).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
