@@ -25,9 +25,6 @@ const WATCH_INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// Tables that change publications in one transaction at most: each holds a lock until its end, and the server's room for locks is the
 /// application's as well.
 const MOVES_TOGETHER_MAX: usize = 200;
-/// Stands for the entry of a table that has an identity and no entry yet: once it has one, what changed meanwhile is found to be missing.
-/// No entry has it, being an object of the server's own.
-const UPDATES_AWAITED: u64 = 1;
 
 /// What `align_publications` found.
 #[derive(Default)]
@@ -265,9 +262,6 @@ pub async fn align_publications(inner: &Inner, relations: &BTreeMap<u32, Relatio
         captured.made = Some(publication.clone());
     }
     captured.published = published_by(inner).await?;
-    for oid in &captured.postponed {
-        captured.published.entry(*oid).or_insert(UPDATES_AWAITED);
-    }
     Ok(captured)
 }
 
