@@ -108,8 +108,8 @@ async fn a_dropped_columns_name_does_not_bring_its_values_back() {
             driver.warehouse.flush(None).await.unwrap();
             driver.change().await;
         }
-        // A truncate may have emptied it.
-        while driver.warehouse.snapshot().unwrap().tables[&driver.tables[append_only].record.name].files.is_empty() {
+        // A truncate may have emptied it, and one file is not merged.
+        while driver.warehouse.snapshot().unwrap().tables[&driver.tables[append_only].record.name].files.len() < 2 {
             driver.change().await;
             driver.warehouse.flush(None).await.unwrap();
         }
