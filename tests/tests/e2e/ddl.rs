@@ -19,6 +19,14 @@ async fn settles(world: &World, what: &str) {
     panic!("after {what} the warehouse never became equal:\n{last}");
 }
 
+async fn follows(world: &World, step: &str) {
+    // psql -c sends one transaction per text; each part is a transaction of its own here, as an application's would be.
+    for statement in step.split("; ") {
+        world.postgres.psql("shop", statement).unwrap();
+    }
+    settles(world, step).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_of_tables_are_followed() {
     let world = World::new(PostgresOptions::default());
@@ -46,11 +54,7 @@ async fn changes_of_tables_are_followed() {
         "UPDATE t SET b = 'after the rewrite' WHERE id % 7 = 0",
     ];
     for step in steps {
-        // psql -c sends one transaction per text; each part is a transaction of its own here, as an application's would be.
-        for statement in step.split("; ") {
-            world.postgres.psql("shop", statement).unwrap();
-        }
-        settles(&world, step).await;
+        follows(&world, step).await;
     }
 }
 
@@ -90,10 +94,7 @@ async fn keys_come_and_go_under_full() {
         "ALTER TABLE t DROP CONSTRAINT t_pkey; INSERT INTO t VALUES (3, 'twice'); UPDATE t SET v = v || '!' WHERE id < 5",
     ];
     for step in steps {
-        for statement in step.split("; ") {
-            world.postgres.psql("shop", statement).unwrap();
-        }
-        settles(&world, step).await;
+        follows(&world, step).await;
         eventually(&client, "SELECT state FROM mainstem.source_tables", |state| state == Some("streaming")).await;
     }
 }

@@ -260,17 +260,9 @@ impl Decoder {
             Match::Stale { new, reason, schema } => {
                 self.gathered.forget(oid);
                 if new && found.is_some() {
-                    self.registry.stop(oid, Some(reason.clone()));
-                    self.items.push_back(StreamItem::TableStale { upstream: UpstreamId(u64::from(oid)), reason });
+                    self.tell_stale(oid, reason);
                 }
-                let known = match schema {
-                    Some(schema) => {
-                        self.items.push_back(StreamItem::Schema(schema.clone()));
-                        Known::Schema(schema, said)
-                    }
-                    None => Known::Unreadable,
-                };
-                self.known.insert(oid, known);
+                self.read_as(said, schema);
             }
         }
         Ok(())
@@ -278,12 +270,23 @@ impl Decoder {
 
     /// What was handed out of a table may be wrong: its rows stop, and those after its next copy have the columns it has now.
     pub fn stale(&mut self, oid: u32, reason: String) {
-        let upstream = UpstreamId(u64::from(oid));
         self.gathered.forget(oid);
+        self.tell_stale(oid, reason);
+        if let Some(Known::Schema(_, said)) = self.known.remove(&oid) {
+            let newest = self.registry.newest(&said);
+            self.read_as(said, newest);
+        }
+    }
+
+    fn tell_stale(&mut self, oid: u32, reason: String) {
         self.registry.stop(oid, Some(reason.clone()));
-        self.items.push_back(StreamItem::TableStale { upstream, reason });
-        let Some(Known::Schema(_, said)) = self.known.remove(&oid) else { return };
-        let known = match self.registry.newest(&said) {
+        self.items.push_back(StreamItem::TableStale { upstream: UpstreamId(u64::from(oid)), reason });
+    }
+
+    /// How the rows after a Relation message are read from now on; without a schema they cannot be.
+    fn read_as(&mut self, said: pgoutput::Relation, schema: Option<Arc<TableSchema>>) {
+        let oid = said.oid;
+        let known = match schema {
             Some(schema) => {
                 self.items.push_back(StreamItem::Schema(schema.clone()));
                 Known::Schema(schema, said)

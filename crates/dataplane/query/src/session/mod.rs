@@ -330,10 +330,10 @@ impl Session {
         error
     }
 
-    /// What the text asks for, with the scope of a query.
+    /// What the text asks for, with the scope in which a query was parsed.
     fn parse(&self, sql: &str) -> Result<(Kind, Option<Scope>)> {
         if let Some(statement) = self.engine.parsed.get(sql) {
-            return Ok((Kind::Query(statement, None), Some(self.scope()?)));
+            return Ok((Kind::Query(statement, None), None));
         }
         if text::Cursor::new(sql)?.is_empty() {
             return Ok((Kind::Empty, None));

@@ -58,7 +58,7 @@ pub(super) struct Prepared {
 type Planned = (Arc<Snapshot>, LogicalPlan, Vec<String>);
 
 impl Prepared {
-    /// `scope` is there for a query.
+    /// `scope`: the one in which a query was parsed, when it had to be.
     pub(super) fn new(
         session: Arc<Session>,
         sql: &str,
@@ -75,8 +75,9 @@ impl Prepared {
             columns: None,
             planned: Mutex::new(None),
         };
-        match (&prepared.kind, scope) {
-            (Kind::Query(statement, holder), Some(scope)) => {
+        match &prepared.kind {
+            Kind::Query(statement, holder) => {
+                let scope = scope.map_or_else(|| prepared.session.scope(), Ok)?;
                 let (statement, shown) = (statement.clone(), holder.is_none());
                 let (plan, parameters) = plan(&scope, &statement, declared).map_err(|e| from_engine(e, sql))?;
                 prepared.columns = shown.then(|| columns(&plan));
@@ -86,19 +87,19 @@ impl Prepared {
                     prepared.planned = Mutex::new(Some((scope.snapshot.clone(), plan, scope.notices())));
                 }
             }
-            (Kind::Source(statement), _) => {
+            Kind::Source(statement) => {
                 prepared.columns = match statement.as_ref() {
                     SourceStatement::ShowAll => Some(system::sources_columns()),
                     SourceStatement::ShowCreate(_) => Some(text_columns("create_source")),
                     _ => None,
                 }
             }
-            (Kind::Command(Command::Show(name)), _) => prepared.columns = Some(text_columns(spelled(name))),
-            (Kind::Command(Command::ShowAll), _) => prepared.columns = Some(all_settings(&[]).schema()),
-            (Kind::Command(Command::Fetch { cursor, shown: true, .. }), _) => {
+            Kind::Command(Command::Show(name)) => prepared.columns = Some(text_columns(spelled(name))),
+            Kind::Command(Command::ShowAll) => prepared.columns = Some(all_settings(&[]).schema()),
+            Kind::Command(Command::Fetch { cursor, shown: true, .. }) => {
                 prepared.columns = prepared.session.cursor_columns(cursor);
             }
-            _ => {}
+            Kind::Command(_) | Kind::Empty => {}
         }
         Ok(prepared)
     }
