@@ -80,7 +80,7 @@ impl Config {
         if let Some((name, text)) = &layers.file {
             let given: Table = text.parse().map_err(|e: toml::de::Error| {
                 Error::fix(codes::BAD_VALUE, format!("{name}: {}", e.message()))
-                    .hint("the file is TOML; config/default.toml shows every key")
+                    .hint("Write it as TOML; config/default.toml shows every key.")
             })?;
             lay_table(&mut table, given, "", name)?;
             note_changes(&table, &mut settings, "file");
@@ -101,11 +101,11 @@ impl Config {
         note_changes(&table, &mut settings, "flag");
         let config: Config = Value::Table(table).try_into().map_err(|e: toml::de::Error| {
             Error::fix(codes::BAD_VALUE, format!("configuration: {}", e.message()))
-                .hint("config/default.toml shows every key with its form")
+                .hint("See config/default.toml, which shows every key with its form.")
         })?;
         if config.tls_cert.is_empty() != config.tls_key.is_empty() {
             return Err(
-                Error::fix(codes::BAD_VALUE, "configuration: `tls_cert` and `tls_key` go together").hint("give both, or none")
+                Error::fix(codes::BAD_VALUE, "configuration: `tls_cert` and `tls_key` go together").hint("Give both, or none.")
             );
         }
         Ok(Loaded { config, settings, warnings })
@@ -186,8 +186,8 @@ fn unknown(table: &Table, key: &str, prefix: &str, place: &str) -> Error {
     let nearest = table.keys().min_by_key(|known| strsim::damerau_levenshtein(key, known));
     let error = Error::fix(codes::UNKNOWN_KEY, format!("{place}: there is no option `{prefix}{key}`"));
     match nearest {
-        Some(near) if strsim::damerau_levenshtein(key, near) <= 4 => error.hint(format!("did you mean `{prefix}{near}`?")),
-        _ => error.hint("config/default.toml shows every key"),
+        Some(near) if strsim::damerau_levenshtein(key, near) <= 4 => error.hint(format!("Did you mean `{prefix}{near}`?")),
+        _ => error.hint("See config/default.toml, which shows every key."),
     }
 }
 
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn wrong_keys_and_values_are_refused() {
-        check("pg_lisen = \"x\"", "CFG-001", Some("did you mean `pg_listen`?"));
+        check("pg_lisen = \"x\"", "CFG-001", Some("Did you mean `pg_listen`?"));
         check("connections_max = \"many\"", "CFG-002", None);
         check("tls_cert = \"x\"", "CFG-002", Some("give both, or none"));
         check("not toml", "CFG-002", Some("the file is TOML; config/default.toml shows every key"));

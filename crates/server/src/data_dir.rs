@@ -32,7 +32,7 @@ impl DataDir {
                     codes::IN_USE,
                     format!("the data directory {} is in use by another mainstem", path.display()),
                 )
-                .hint("stop the other process, or start this one with another --data"));
+                .hint("Stop the other process, or start this one with another --data."));
             }
             Err(e) => return Err(at(e)),
         };
@@ -48,7 +48,7 @@ impl DataDir {
                 codes::NEWER_DATA,
                 format!("the data directory {} has format {found}; this version knows formats up to {FORMAT}", path.display()),
             )
-            .hint("start it with the newer version that made it")),
+            .hint("Start it with the newer version that made it.")),
             Err(_) => Err(Error::corrupt(codes::DATA_DIR, format!("{} does not hold a number", version.display()))),
         }
     }

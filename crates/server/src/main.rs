@@ -191,7 +191,7 @@ fn wanted_source(text: &str) -> Result<CreateSource> {
             let variable = format!("MAINSTEM_SOURCE_{}", text.to_uppercase());
             let missing = || {
                 Error::fix(codes::NO_SOURCE_URL, format!("--source {text} has no URL"))
-                    .hint(format!("write --source {text}=postgres://..., or set {variable}"))
+                    .hint(format!("Write --source {text}=postgres://..., or set {variable}."))
             };
             (text.to_string(), std::env::var(&variable).map_err(|_| missing())?)
         }

@@ -22,7 +22,7 @@ pub async fn check(env: Env, config: &Config, url: &str) -> Result<ExitCode> {
     let connector = connectors.iter().find(|c| c.accepts(&url)).ok_or_else(|| {
         let schemes: Vec<_> = connectors.iter().flat_map(|c| c.spec().schemes).map(|s| format!("{s}://")).collect();
         Error::fix(codes::CHECK_FAILED, "no connector speaks the URL's scheme")
-            .hint(format!("a URL begins with {}", schemes.join(" or ")))
+            .hint(format!("Begin the URL with {}.", schemes.join(" or ")))
     })?;
     let name = SourceName::new("check").map_err(|e| Error::bug(codes::CHECK_FAILED, e))?;
     // The directory is asked for its free space only.
@@ -37,7 +37,7 @@ pub async fn check(env: Env, config: &Config, url: &str) -> Result<ExitCode> {
         };
         println!("{word}[{}]: {}", finding.code, finding.message);
         if let Some(fix) = &finding.fix {
-            println!("  mend: {fix}");
+            println!("  fix: {fix}");
         }
     }
     let rights = |f: &mainstem_connector::Finding| f.severity == Severity::Fatal && f.code == mainstem_postgres::codes::RIGHTS.id;
@@ -46,7 +46,7 @@ pub async fn check(env: Env, config: &Config, url: &str) -> Result<ExitCode> {
         println!("{}", mainstem_postgres::administrator_script(env, &settings).await?);
     }
     let fatal = findings.iter().any(|f| f.severity == Severity::Fatal);
-    println!("{}", if fatal { "not ready: mend what is marked as error" } else { "ready to be captured" });
+    println!("{}", if fatal { "not ready: fix what is marked as error" } else { "ready to be captured" });
     Ok(if fatal { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -112,7 +112,7 @@ fn shown(bytes: Option<&[u8]>) -> String {
 fn partitions(log: &LocalLog, topic: &str) -> Result<Vec<PartitionInfo>> {
     let found: Vec<_> = log.partitions().into_iter().filter(|p| p.at.topic.as_ref() == topic).collect();
     match found.is_empty() {
-        true => Err(Error::fix(codes::CHECK_FAILED, format!("there is no topic `{topic}`")).hint("mainstem topic list")),
+        true => Err(Error::fix(codes::CHECK_FAILED, format!("there is no topic `{topic}`")).hint("Run `mainstem topic list`.")),
         false => Ok(found),
     }
 }

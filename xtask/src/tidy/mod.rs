@@ -3,6 +3,7 @@
 mod arrows;
 mod codes;
 mod documents;
+mod hints;
 mod licences;
 mod machine;
 mod ratchet;
@@ -102,6 +103,7 @@ pub fn run(root: &Path) -> Result<usize, String> {
     found.extend(source::names(&tree));
     found.extend(source::marks(&tree));
     found.extend(codes::check(&tree));
+    found.extend(hints::check(&tree));
     found.extend(documents::check(&tree));
     found.extend(machine::check(&tree, &machine::Machine::this(root)));
     found.extend(ratchet::check(&tree, &ratchet::before(root)));
@@ -114,8 +116,8 @@ pub fn run(root: &Path) -> Result<usize, String> {
         println!("{violation}");
     }
     match found.len() {
-        0 => println!("tidy: {} files, nothing to mend", tree.files.len()),
-        n => println!("tidy: {n} to mend in {} files", tree.files.len()),
+        0 => println!("tidy: {} files, nothing to fix", tree.files.len()),
+        n => println!("tidy: {n} to fix in {} files", tree.files.len()),
     }
     Ok(found.len())
 }

@@ -67,10 +67,10 @@ impl Spec {
     fn unknown(&self, name: &str) -> Error {
         let nearest = self.options.iter().map(|o| o.name).min_by_key(|known| strsim::damerau_levenshtein(name, known));
         let hint = match nearest {
-            Some(near) if strsim::damerau_levenshtein(name, near) <= 3 => format!("did you mean `{near}`?"),
+            Some(near) if strsim::damerau_levenshtein(name, near) <= 3 => format!("Did you mean `{near}`?"),
             _ => {
                 let names: Vec<_> = self.options.iter().map(|o| format!("`{}`", o.name)).collect();
-                format!("a {} source has the options {}", self.name, names.join(", "))
+                format!("A {} source has the options {}.", self.name, names.join(", "))
             }
         };
         Error::fix(UNKNOWN_OPTION, format!("a {} source has no option `{name}`", self.name)).hint(hint)

@@ -14,7 +14,7 @@ pub fn barrier_append(barrier: &Barrier, now_ms: i64) -> PartitionAppend {
     append(BARRIER_TOPIC, builder)
 }
 
-/// The value of a record of `_mainstem.barriers`; bad bytes are an error (`ENV-004`), never a panic.
+/// The value of a record of `_mainstem.barriers`; bad bytes are an error (`REC-004`), never a panic.
 pub fn decode_barrier(value: &[u8]) -> Result<Barrier> {
     parse(BARRIER_TOPIC, value)
 }
@@ -30,7 +30,7 @@ pub fn table_append(records: &[&TableRecord], now_ms: i64) -> PartitionAppend {
     append(TABLE_TOPIC, builder)
 }
 
-/// The value of a record of `_mainstem.tables`; bad bytes are an error (`ENV-004`), never a panic.
+/// The value of a record of `_mainstem.tables`; bad bytes are an error (`REC-004`), never a panic.
 pub fn decode_table_record(value: &[u8]) -> Result<TableRecord> {
     parse(TABLE_TOPIC, value)
 }

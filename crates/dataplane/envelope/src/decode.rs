@@ -37,7 +37,7 @@ impl Decoder {
     /// Decodes the records with `from <= offset < end` in whole record batches as `EventLog::read` returned them. Consecutive records of
     /// the same schema become one `ChangeBatch`. Returns the items and the offset after the last record decoded.
     ///
-    /// Errors: `ENV-001` for bytes that are not an envelope, `ENV-003` for a schema that is not known (yet: see `Schemas::refresh`).
+    /// Errors: `REC-001` for bytes that are not an envelope, `REC-003` for a schema that is not known (yet: see `Schemas::refresh`).
     pub fn decode(&self, batches: &Bytes, from: i64, end: i64) -> Result<(Vec<TopicItem>, i64)> {
         let mut items = Vec::new();
         let mut changes: Option<Changes> = None;

@@ -131,7 +131,7 @@ impl Schemas {
         Ok((ids, Some(PartitionAppend { to: TopicPartition::new(SCHEMA_TOPIC, 0), batches: builder.finish(), records })))
     }
 
-    /// The table schema of a value schema's id. `ENV-003` when the id is not known; one that another process added is found
+    /// The table schema of a value schema's id. `REC-003` when the id is not known; one that another process added is found
     /// after [`Schemas::refresh`].
     pub fn table_schema(&self, id: i32) -> Result<Arc<TableSchema>> {
         let mut state = self.state.lock();
@@ -140,7 +140,7 @@ impl Schemas {
         }
         let unknown = |what: &str| {
             Error::corrupt(codes::UNKNOWN_SCHEMA, format!("schema {id} {what}")).hint(
-                "topics of tables hold records of our schemas only; rebuild the table if another program wrote to its topic",
+                "Rebuild the table if another program wrote to its topic: topics of tables hold records of our schemas only.",
             )
         };
         let text = state.texts.get(&id).ok_or_else(|| unknown(&format!("is not in the topic {SCHEMA_TOPIC}")))?;

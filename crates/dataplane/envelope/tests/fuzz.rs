@@ -74,7 +74,7 @@ proptest! {
         let bad = rebuilt(&part, victim.index(part.records as usize), &damage, in_header);
         match Decoder::new(schemas).decode(&bad.batches, 0, i64::MAX) {
             Ok((items, _)) => prop_assert!(plain_items(&items).len() <= batch.len()),
-            Err(e) => prop_assert!(["ENV-001", "ENV-003"].contains(&e.code().id), "{e}"),
+            Err(e) => prop_assert!(["REC-001", "REC-003"].contains(&e.code().id), "{e}"),
         }
     }
 
@@ -87,7 +87,7 @@ proptest! {
         let mut builder = RecordBatchBuilder::new(0);
         builder.push(0, None, Some(&value), &[]);
         if let Err(e) = Decoder::new(schemas).decode(&builder.finish(), 0, i64::MAX) {
-            prop_assert_eq!(e.code().id, "ENV-001");
+            prop_assert_eq!(e.code().id, "REC-001");
         }
     }
 

@@ -224,7 +224,7 @@ fn schemas_keep_their_ids_and_their_format() {
         log.append(part.into_iter().collect(), None).await.unwrap();
 
         // One that was there before finds it by reading on.
-        assert_eq!(early.table_schema(newer.value).unwrap_err().code().id, "ENV-003");
+        assert_eq!(early.table_schema(newer.value).unwrap_err().code().id, "REC-003");
         early.refresh().await.unwrap();
         assert_eq!(*early.table_schema(newer.value).unwrap(), second);
 
@@ -234,8 +234,8 @@ fn schemas_keep_their_ids_and_their_format() {
         assert_eq!(loaded.ids(TOPIC, &first).unwrap().0, ids);
         assert_eq!(*loaded.table_schema(ids.value).unwrap(), *first);
         assert_eq!(*loaded.table_schema(newer.value).unwrap(), second);
-        assert_eq!(loaded.table_schema(999).unwrap_err().code().id, "ENV-003");
-        assert_eq!(loaded.table_schema(ids.key.unwrap()).unwrap_err().code().id, "ENV-003");
+        assert_eq!(loaded.table_schema(999).unwrap_err().code().id, "REC-003");
+        assert_eq!(loaded.table_schema(ids.key.unwrap()).unwrap_err().code().id, "REC-003");
     });
 }
 
@@ -246,7 +246,7 @@ fn a_batch_whose_parts_do_not_fit_is_refused() {
     let check = |break_it: &dyn Fn(&mut ChangeBatch)| {
         let mut bad = good.clone();
         break_it(&mut bad);
-        assert_eq!(encode(&context(&shop(), ids), &bad).unwrap_err().code().id, "ENV-002");
+        assert_eq!(encode(&context(&shop(), ids), &bad).unwrap_err().code().id, "REC-002");
     };
     check(&|b| b.lsns.truncate(2));
     check(&|b| b.orders.truncate(2));

@@ -75,7 +75,7 @@ impl Checkpoint {
         }
         let version: Option<u32> = words.next().and_then(|word| word.parse().ok());
         if !version.is_some_and(|version| (1..=VERSION).contains(&version)) {
-            return Err(bad("it was written by another version").hint("start the version that wrote it, or a newer one"));
+            return Err(bad("it was written by another version").hint("Start the version that wrote it, or a newer one."));
         }
         let body = &bytes[line_end + 1..];
         let crc = words.next().and_then(|word| u32::from_str_radix(word, 16).ok());

@@ -35,7 +35,7 @@ pub const OPEN_FILES: Code = Code::new("LOG-013", "53400");
 /// The refusal after a failed write or sync.
 pub(crate) fn poisoned() -> Error {
     Error::corrupt(POISONED, "the log stopped taking appends: a write or sync failed, so what the disk holds is not known")
-        .hint("see the first error in the server's own log, mend the disk, then restart; what was acknowledged is kept")
+        .hint("See the first error in the server's own log, repair the disk, then restart; what was acknowledged is kept.")
 }
 
 /// The refusal after an error that [`is_passing`].
@@ -44,7 +44,7 @@ pub(crate) fn refused(error: io::Error) -> Error {
         return full().caused_by(error);
     }
     Error::retry(OPEN_FILES, "the log cannot open another file; appends that need one wait")
-        .hint("allow the process more open files (ulimit -n, LimitNOFILE); no restart is needed once others are closed")
+        .hint("Allow the process more open files (ulimit -n, LimitNOFILE); no restart is needed once others are closed.")
         .caused_by(error)
 }
 
@@ -59,12 +59,12 @@ pub(crate) fn again(error: &Error) -> Error {
 
 pub(crate) fn full() -> Error {
     Error::retry(DISK_FULL, "the disk of the log is full or down to its reserve; appends wait, reads go on")
-        .hint("free space on that disk, or lower retention; no restart is needed")
+        .hint("Free space on that disk, or lower retention; no restart is needed.")
 }
 
 pub(crate) fn key_missing(at: &TopicPartition) -> Error {
     Error::fix(KEY_MISSING, format!("{at} keeps the last record per key and cannot take a record without one"))
-        .hint("give every record a key, or use a topic with cleanup.policy delete")
+        .hint("Give every record a key, or use a topic with cleanup.policy delete.")
 }
 
 pub(crate) fn closed() -> Error {

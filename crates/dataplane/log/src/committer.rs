@@ -357,7 +357,7 @@ impl Committer {
         match self.wal.reserve()? {
             true => Ok(()),
             false => Err(Error::fix(codes::BAD_APPEND, "an append has more parts than a WAL file holds")
-                .hint("raise wal_file_bytes, or append in smaller steps")
+                .hint("Raise wal_file_bytes, or append in smaller steps.")
                 .into()),
         }
     }

@@ -36,7 +36,7 @@ impl LocalLog {
         let trouble = |what: &str, error: io::Error| codes::open_failed(dir, what).caused_by(error);
         make_dir(&*disk, dir).map_err(|e| trouble("the directory cannot be made", e))?;
         let lock = disk.lock(&dir.join(".lock")).map_err(|e| match e.kind() {
-            io::ErrorKind::WouldBlock => codes::open_failed(dir, "another process has it").hint("stop that process first"),
+            io::ErrorKind::WouldBlock => codes::open_failed(dir, "another process has it").hint("Stop that process first."),
             _ => trouble("its lock cannot be taken", e),
         })?;
         let recovered = recovery::recover(&disk, dir, &settings)?;

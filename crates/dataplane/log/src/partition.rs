@@ -219,7 +219,7 @@ impl Partition {
         if offset < start || offset > end {
             let text = format!("offset {offset} of {} is not between its start {start} and its end {end}", self.at);
             return Err(Error::fix(codes::OFFSET_OUT_OF_RANGE, text)
-                .hint("retention may have deleted it; begin again at the start or the end"));
+                .hint("Begin again at the start or the end; retention may have deleted it."));
         }
         if offset == end {
             return Ok(Found::Here(Fetched { batches: Bytes::new(), end, start }));

@@ -114,7 +114,7 @@ fn read_checkpoint(disk: &dyn Disk, dir: &Path) -> Result<Checkpoint, Trouble> {
     }
     if disk.list(dir)?.iter().any(|name| is_partition_dir(name)) {
         let error = codes::open_failed(&path, "it is missing, yet there are topics");
-        return Err(error.hint("restore the file from a backup of the same moment as the rest of the directory").into());
+        return Err(error.hint("Restore the file from a backup of the same moment as the rest of the directory.").into());
     }
     let wal = WalStart { file: 0, offset: 0, sequence: 1 };
     Ok(Checkpoint { clean: true, wal, next_topic: 1, topics: Vec::new() })

@@ -31,7 +31,7 @@ fn check_topic(name: &str, config: &TopicConfig) -> Result<()> {
     let legal = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
     if !legal || name.is_empty() || name == "." || name == ".." || name.len() > NAME_BYTES_MAX {
         return Err(Error::fix(codes::BAD_TOPIC, format!("a topic cannot be named {name:?}"))
-            .hint("letters, digits, '.', '_' and '-', at most 200 of them"));
+            .hint("Use letters, digits, '.', '_' and '-', at most 200 of them."));
     }
     if !(1..=PARTITIONS_MAX).contains(&config.partitions) {
         let text = format!("topic {name} cannot have {} partitions, only 1 to {PARTITIONS_MAX}", config.partitions);
@@ -107,7 +107,7 @@ impl Committer {
         };
         if partitions != config.partitions {
             let text = format!("topic {name} has {partitions} partitions, which cannot become {}", config.partitions);
-            return Err(Error::fix(codes::BAD_TOPIC, text).hint("make another topic, or delete this one first"));
+            return Err(Error::fix(codes::BAD_TOPIC, text).hint("Make another topic, or delete this one first."));
         }
         self.commit_entries(&[Entry::Topic { id, name: name.to_owned(), config: config.clone() }])?;
         for (_, writer) in self.writers.range((id, 0)..=(id, i32::MAX)) {

@@ -236,5 +236,5 @@ impl From<Error> for Failure {
 
 /// The refusal for a partition that is not there.
 pub fn unknown(what: &dyn std::fmt::Display) -> Error {
-    Error::fix(codes::UNKNOWN_PARTITION, format!("there is no topic partition {what}")).hint("make the topic first")
+    Error::fix(codes::UNKNOWN_PARTITION, format!("there is no topic partition {what}")).hint("Make the topic first.")
 }

@@ -201,7 +201,7 @@ impl Sources {
         let running = self.running.lock();
         if running.contains_key(&name) {
             return Err(Error::fix(codes::NAME_TAKEN, format!("there is a source `{name}` already"))
-                .hint(format!("choose another name, or drop it first: DROP SOURCE {name} CASCADE")));
+                .hint(format!("Choose another name, or drop it first: DROP SOURCE {name} CASCADE;")));
         }
         let prefixed = |long: &str, short: &str| long.strip_prefix(short).is_some_and(|rest| rest.starts_with('_'));
         if let Some(other) =
@@ -213,7 +213,7 @@ impl Sources {
                     "a source `{name}` could collide with schemas of source `{other}`: its schema `x` is shown as `<source>_x`"
                 ),
             )
-            .hint("choose a name of which neither begins with the other and an underscore"));
+            .hint("Choose a name of which neither begins with the other and an underscore."));
         }
         Ok(name)
     }
@@ -225,9 +225,9 @@ impl Sources {
             None => {
                 let known: Vec<_> = running.keys().map(|k| format!("`{k}`")).collect();
                 let hint = if known.is_empty() {
-                    "there is no source yet: CREATE SOURCE".into()
+                    "Run CREATE SOURCE: there is no source yet.".into()
                 } else {
-                    format!("there is {}", known.join(", "))
+                    format!("There is {}.", known.join(", "))
                 };
                 Err(Error::fix(codes::NO_SOURCE, format!("there is no source `{name}`")).hint(hint))
             }
@@ -278,19 +278,19 @@ impl Sources {
 }
 
 fn paused(name: &str) -> Error {
-    Error::fix(codes::PAUSED, format!("source `{name}` is paused")).hint(format!("RESUME SOURCE {name}"))
+    Error::fix(codes::PAUSED, format!("source `{name}` is paused")).hint(format!("Run RESUME SOURCE {name};"))
 }
 
 fn stopped(name: &str) -> Error {
     Error::retry(codes::SOURCE_STOPPED, format!("source `{name}` was stopped meanwhile"))
-        .hint("see mainstem.sources for the reason")
+        .hint("See mainstem.sources for the reason.")
 }
 
 fn no_connector(url: &str, connectors: &[Arc<dyn Connector>]) -> Error {
     let schemes: Vec<_> = connectors.iter().flat_map(|c| c.spec().schemes).map(|s| format!("{s}://")).collect();
     let given = url.split_once("://").map_or("no scheme", |(scheme, _)| scheme);
     Error::fix(codes::NO_CONNECTOR, format!("no connector speaks the URL's scheme (`{given}`)"))
-        .hint(format!("a source's URL begins with {}", schemes.join(" or ")))
+        .hint(format!("Begin the source's URL with {}.", schemes.join(" or ")))
 }
 
 /// The database a URL names, as Debezium's `source.db` shows it.
@@ -302,7 +302,7 @@ fn database_of(url: &str) -> String {
 /// Findings as one error (when any is fatal) or as notices.
 fn judge(name: &SourceName, findings: Vec<Finding>) -> Result<Vec<Notice>> {
     let show = |f: &Finding| match &f.fix {
-        Some(fix) => format!("[{}] {}; mend: {fix}", f.code, f.message),
+        Some(fix) => format!("[{}] {}; fix: {fix}", f.code, f.message),
         None => format!("[{}] {}", f.code, f.message),
     };
     let fatal: Vec<_> = findings.iter().filter(|f| f.severity == Severity::Fatal).collect();
@@ -388,7 +388,7 @@ impl SourceControl for Sources {
         let count = self.ask(name, |answer| Command::Resync { table: wanted, answer }).await?.await.map_err(|_| stopped(name))?;
         match (count, table) {
             (0, Some(table)) => Err(Error::fix(codes::NO_TABLE, format!("source `{name}` captures no table `{table}`"))
-                .hint("write it as `schema.table`, as the source spells it; see mainstem.source_tables")),
+                .hint("Write it as `schema.table`, as the source spells it; see mainstem.source_tables.")),
             (count, _) => Ok(vec![format!("{count} table(s) are copied anew; the present ones stay readable until the swap")]),
         }
     }
@@ -405,8 +405,9 @@ impl SourceControl for Sources {
         let unseen = self.look(name, |r| r.runner.is_some() && r.shared.with(|f| f.head.is_none()))?;
         if mode == DropMode::Restrict && (unseen || !tables.is_empty()) {
             let fed = if unseen { "its tables".to_string() } else { format!("{} table(s)", tables.len()) };
-            return Err(Error::fix(codes::HAS_TABLES, format!("source `{name}` feeds {fed}"))
-                .hint(format!("DROP SOURCE {name} KEEP DATA leaves them readable; DROP SOURCE {name} CASCADE removes them")));
+            return Err(Error::fix(codes::HAS_TABLES, format!("source `{name}` feeds {fed}")).hint(format!(
+                "Run DROP SOURCE {name} KEEP DATA to leave them readable, or DROP SOURCE {name} CASCADE to remove them."
+            )));
         }
         // Refused while nothing is touched yet, when the end could not be made durable (a full disk).
         self.save(&record).await?;
@@ -442,7 +443,7 @@ impl SourceControl for Sources {
                 codes::WAIT_TIMEOUT,
                 format!("source `{name}` was not caught up after {} ms", timeout.as_millis()),
             )
-            .hint("see mainstem.sources for its lag, mainstem.source_tables for tables being copied")),
+            .hint("See mainstem.sources for its lag, mainstem.source_tables for tables being copied.")),
         }
     }
 

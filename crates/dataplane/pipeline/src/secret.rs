@@ -17,7 +17,7 @@ impl SecretKey {
     pub fn from_hex(text: &str) -> Result<Self> {
         let bad = || {
             Error::fix(codes::SECRET_KEY, "the secret key is not 64 hexadecimal digits")
-                .hint("make one with `openssl rand -hex 32`")
+                .hint("Make one with `openssl rand -hex 32`.")
         };
         let text = text.trim();
         if text.len() != 64 || !text.is_ascii() {
@@ -58,7 +58,7 @@ impl SecretKey {
     pub fn open(&self, sealed: &str) -> Result<String> {
         let wrong = || {
             Error::fix(codes::SECRET_KEY, "a stored secret does not open with this key")
-                .hint("start with the key file (or MAINSTEM_SECRET_KEY) that this data directory was made with")
+                .hint("Start with the key file (or MAINSTEM_SECRET_KEY) that this data directory was made with.")
         };
         let bytes = STANDARD.decode(sealed).map_err(|_| wrong())?;
         if bytes.len() < 12 {

@@ -186,8 +186,9 @@ impl Scope {
         let name = &view.record.name;
         if !view.readable && view.record.state == TableState::Failed {
             let cause = view.record.error.as_deref().unwrap_or("see mainstem.source_tables");
-            return Err(Error::fix(codes::NOT_READABLE_YET, format!("{name} failed before it was whole: {cause}"))
-                .hint(format!("mend the cause, then RESYNC SOURCE {} TABLE {}", view.record.source, view.record.schema.name)));
+            return Err(Error::fix(codes::NOT_READABLE_YET, format!("{name} failed before it was whole: {cause}")).hint(
+                format!("Fix the cause, then run RESYNC SOURCE {} TABLE {};", view.record.source, view.record.schema.name),
+            ));
         }
         if !view.readable {
             let progress = self.engine.control.tables().into_iter().find(|t| {

@@ -125,7 +125,8 @@ impl Source {
     /// A table whose rows in memory are not what is committed goes no further; a start reads them anew.
     pub fn break_table(&self, table: TableId, error: &Error) {
         self.with_state(|state| {
-            let why = Error::fix(error.code(), error.message().to_string()).hint("RESYNC the table to build it anew");
+            let why = Error::fix(error.code(), error.message().to_string())
+                .hint("Run RESYNC SOURCE ... TABLE ... to build the table anew.");
             if let Some(table) = state.tables.get_mut(&table) {
                 table.fail(why);
             }

@@ -42,7 +42,9 @@ impl GroupReader {
             let fetched = self.runtime.block_on(self.log.read(&at, offset, READ_BYTES))?;
             if fetched.start > offset {
                 let text = format!("topic {} begins at offset {} but table {id} needs {offset}", at.topic, fetched.start);
-                return Err(Error::corrupt(codes::LOG_GONE, text).hint("RESYNC the table to build it anew"));
+                return Err(
+                    Error::corrupt(codes::LOG_GONE, text).hint("Run RESYNC SOURCE ... TABLE ... to build the table anew.")
+                );
             }
             let next = self.apply_read(state, id, &decoder, &fetched.batches, offset, end, &mut events)?;
             if next <= offset {

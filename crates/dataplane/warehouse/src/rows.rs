@@ -231,7 +231,7 @@ impl Rows {
 
     pub fn misfit(&self, what: &str) -> Error {
         let text = format!("table {} ({}): {what} within generation {}", self.schema.name, self.home.table, self.home.generation);
-        Error::bug(codes::MISFIT, text).hint("RESYNC the table to build it anew")
+        Error::bug(codes::MISFIT, text).hint("Run RESYNC SOURCE ... TABLE ... to build the table anew.")
     }
 
     pub fn is_live(&self, at: RowAddr) -> bool {

@@ -242,7 +242,7 @@ impl Source {
         if state.seq > 0 && group.barrier.seq != state.seq + 1 {
             state.halted = true;
             let text = format!("source {}: barrier {} came after {}", self.name, group.barrier.seq, state.seq);
-            return Err(Error::bug(codes::CLOSED, text).hint("restart: the log has what is missing"));
+            return Err(Error::bug(codes::CLOSED, text).hint("Restart: the log has what is missing."));
         }
         if large {
             let before = state.show()?;

@@ -154,7 +154,7 @@ impl Table {
             .is_some_and(|live| live.0 <= self.discarded && self.live.as_ref().is_none_or(|l| l.home.generation != live))
         {
             let text = format!("generation {} of {} was thrown away at the last start", record.generation, record.name);
-            return self.fail(Error::bug(codes::MISFIT, text).hint("RESYNC the table to build it anew"));
+            return self.fail(Error::bug(codes::MISFIT, text).hint("Run RESYNC SOURCE ... TABLE ... to build the table anew."));
         }
         if self.broken.is_some() {
             // A generation that broke while it was filled is not whole: readers keep the one before.

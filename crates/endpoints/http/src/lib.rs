@@ -58,8 +58,8 @@ impl HttpServer {
     pub async fn bind(env: Env, listen: &str, facts: Arc<dyn HealthFacts>) -> Result<HttpServer> {
         let listener = net::listen(listen).await.map_err(|cause| {
             let hint = match cause.kind() {
-                std::io::ErrorKind::AddrInUse => "another process has this address: stop it or choose another port",
-                _ => "choose an address of this machine, for example 127.0.0.1:7080",
+                std::io::ErrorKind::AddrInUse => "Stop the other process that has this address, or choose another port.",
+                _ => "Choose an address of this machine, for example 127.0.0.1:7080.",
             };
             Error::fix(LISTEN, format!("cannot listen on {listen} for HTTP clients")).hint(hint).caused_by(cause)
         })?;

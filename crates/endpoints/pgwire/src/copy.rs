@@ -18,7 +18,7 @@ pub(crate) struct Copy {
 }
 
 fn refuse(what: impl Into<String>) -> Error {
-    Error::fix(codes::COPY, what).hint("COPY (query) TO STDOUT [WITH (FORMAT text|csv, HEADER, DELIMITER ',', NULL '')]")
+    Error::fix(codes::COPY, what).hint("Write COPY (query) TO STDOUT [WITH (FORMAT text|csv, HEADER, DELIMITER ',', NULL '')].")
 }
 
 /// None when the text is no COPY ... TO STDOUT; other COPYs are the engine's to refuse.

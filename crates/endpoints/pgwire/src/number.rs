@@ -262,7 +262,7 @@ pub(crate) fn parse_decimal(text: &str, precision: u8, scale: i8) -> Result<i128
         if power >= 0 {
             value = value.checked_mul(10).and_then(|v| v.checked_add(digit)).ok_or_else(too_large)?;
         } else if digit != 0 {
-            return Err(too_large().hint(format!("cast the parameter in the statement, for example $1::numeric(38,{})", -power)));
+            return Err(too_large().hint(format!("Cast the parameter in the statement, for example $1::numeric(38,{}).", -power)));
         }
         power -= 1;
     }

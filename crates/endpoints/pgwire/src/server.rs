@@ -147,8 +147,8 @@ impl PgServer {
         };
         let listener = net::listen(&settings.listen).await.map_err(|cause| {
             let hint = match cause.kind() {
-                std::io::ErrorKind::AddrInUse => "another process has this address: stop it or choose another port",
-                _ => "choose an address of this machine, for example 127.0.0.1:7432",
+                std::io::ErrorKind::AddrInUse => "Stop the other process that has this address, or choose another port.",
+                _ => "Choose an address of this machine, for example 127.0.0.1:7432.",
             };
             Error::fix(codes::LISTEN, format!("cannot listen on {} for PostgreSQL clients", settings.listen))
                 .hint(hint)

@@ -178,7 +178,7 @@ impl Session<'_> {
             Message::Copy => Ok(()),
             Message::Password(_) => Err(Stop::Fatal(Error::fix(codes::PROTOCOL, "unexpected password message"))),
             Message::FunctionCall => {
-                self.fail(&Error::fix(codes::UNSUPPORTED, "function call messages are not served").hint("use SELECT"));
+                self.fail(&Error::fix(codes::UNSUPPORTED, "function call messages are not served").hint("Use SELECT."));
                 self.ready().await
             }
             message => match self.extended(message).await {
@@ -328,7 +328,7 @@ async fn caught<T>(work: impl Future<Output = T>) -> Result<T, Stop> {
         metrics::PANICS.add(1);
         tracing::error!("a session panicked; only its connection ends");
         let error = Error::bug(codes::PANIC, "internal error: this session had to end; the server goes on");
-        Stop::Fatal(error.hint("connect again; please report this with the server's log"))
+        Stop::Fatal(error.hint("Connect again; please report this with the server's log."))
     })
 }
 

@@ -53,7 +53,7 @@ pub(crate) async fn start(
             }
             First::Startup { .. } if full => {
                 let error = Error::retry(codes::CONNECTIONS, "sorry, too many clients already");
-                return Err(Stop::Fatal(error.hint("close connections or raise the limit of connections")));
+                return Err(Stop::Fatal(error.hint("Close connections or raise the limit of connections.")));
             }
             First::Startup { minor, parameters } => return login(shared, connection, minor, parameters).await.map(Some),
         }
@@ -104,7 +104,7 @@ async fn login(
         let plain: String = encoding.chars().filter(char::is_ascii_alphanumeric).collect();
         if !["utf8", "unicode", "auto"].contains(&plain.to_ascii_lowercase().as_str()) {
             let error = Error::fix(codes::UNSUPPORTED, "the only client_encoding served here is UTF8");
-            return Err(fatal(error.hint("set PGCLIENTENCODING=UTF8 or leave it out")));
+            return Err(fatal(error.hint("Set PGCLIENTENCODING=UTF8 or leave it out.")));
         }
     }
     authenticate(shared, connection, &user).await?;

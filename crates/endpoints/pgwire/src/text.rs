@@ -187,7 +187,7 @@ pub(crate) fn parse_bytea(text: &str) -> Option<Vec<u8>> {
 }
 
 fn refuse(kind: &str) -> Error {
-    Error::fix(codes::PARAMETER_TEXT, format!("invalid input syntax for type {kind}")).hint("use the ISO form")
+    Error::fix(codes::PARAMETER_TEXT, format!("invalid input syntax for type {kind}")).hint("Use the ISO form.")
 }
 
 /// `YYYY-MM-DD[ BC]`, `infinity`; days since 1970-01-01.

@@ -170,7 +170,7 @@ fn errors_carry_everything() {
         "ERROR:  42703: column \"x\" does not exist",
         "LINE 1: SELECT one; SELECT héh, FAIL 8",
         "DETAIL:  Error code SQL-999.",
-        "HINT:  perhaps y",
+        "HINT:  Perhaps y.",
         "LOCATION:  SQL-999",
     ] {
         assert!(err.contains(part), "{part} in {err}");

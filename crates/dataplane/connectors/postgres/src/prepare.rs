@@ -162,7 +162,7 @@ impl Slot {
             return Ok(());
         }
         let what = format!("slot {} has plugin `{}` and database `{}`", settings.slot, self.plugin, self.database);
-        Err(Error::fix(codes::NOT_OURS, what).hint(format!("name a `pgoutput` slot of database {}", settings.target.database)))
+        Err(Error::fix(codes::NOT_OURS, what).hint(format!("Name a `pgoutput` slot of database {}.", settings.target.database)))
     }
 
     fn lost(&self) -> Option<String> {
@@ -178,8 +178,8 @@ fn own_slot(inner: &Inner) -> Result<()> {
     }
     Err(Error::fix(codes::NOT_OURS, format!("replication slot {slot} exists and was not made by this data directory")).hint(
         format!(
-            "give the source another name, name the slot with `slot = '{slot}'`, or drop it there: \
-         SELECT pg_drop_replication_slot('{slot}')"
+            "Give the source another name, name the slot with `slot = '{slot}'`, or drop it there: \
+         SELECT pg_drop_replication_slot('{slot}');"
         ),
     ))
 }
@@ -188,7 +188,7 @@ async fn create_slot(inner: &Inner) -> Result<u64> {
     let slot = &inner.settings.slot;
     if inner.settings.slot_given {
         return Err(Error::fix(codes::SLOT_LOST, format!("replication slot {slot} is missing or was invalidated"))
-            .hint(format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')")));
+            .hint(format!("Run there: SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput');")));
     }
     // Waits until the transactions that run now have ended; a session of its own, so that catalog queries go on.
     let mut session = inner.settings.target.connect(&inner.env, false).await?;
@@ -269,7 +269,7 @@ pub async fn align_publications(inner: &Inner, relations: &BTreeMap<u32, Relatio
 async fn look_at_given(inner: &Inner, wanted: &[&Relation], members: &BTreeMap<String, BTreeSet<u32>>) -> Result<Captured> {
     if let Some(gone) = inner.settings.publications.iter().find(|p| !members.contains_key(*p)) {
         return Err(Error::fix(codes::NOT_OURS, format!("publication {gone} does not exist"))
-            .hint("create it again, or name another: ALTER SOURCE ... SET (publication = '...')"));
+            .hint("Create it again, or name another: ALTER SOURCE ... SET (publication = '...');"));
     }
     let entries = published::entries(inner).await?;
     if let Some(gap) = published::gaps(&entries, wanted).into_iter().next() {
@@ -298,8 +298,8 @@ async fn published_by(inner: &Inner) -> Result<HashMap<u32, u64>> {
 fn not_ours(publication: &str) -> Error {
     Error::fix(codes::NOT_OURS, format!("publication {publication} exists and was not made by this data directory")).hint(
         format!(
-            "give the source another name, name it with `publication = '{publication}'`, or drop it there: \
-         DROP PUBLICATION {}",
+            "Give the source another name, name it with `publication = '{publication}'`, or drop it there: \
+         DROP PUBLICATION {};",
             quote_name(publication)
         ),
     )
@@ -478,7 +478,7 @@ pub async fn remove(inner: &Inner) -> Result<()> {
             Err(error) => {
                 let statements = left.join("; ");
                 return Err(Error::new(error.kind(), error.code(), "what was made on the source could not all be dropped")
-                    .hint(format!("run there: {statements}"))
+                    .hint(format!("Run there: {statements};"))
                     .caused_by(error));
             }
         }

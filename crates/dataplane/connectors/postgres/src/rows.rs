@@ -115,7 +115,7 @@ impl TableRows {
         let column = &self.schema.columns[column];
         let (table, name, kind) = (&self.schema.name, &column.name, &column.source_type);
         Error::fix(codes::VALUE, format!("{table}: a value of column `{name}` ({kind}) {}", misfit.0))
-            .hint("change the value in the source or take the table out of `tables`, then RESYNC SOURCE ... TABLE ...")
+            .hint("Change the value in the source or take the table out of `tables`, then RESYNC SOURCE ... TABLE ...")
     }
 
     fn malformed(&self, what: &str) -> Error {

@@ -148,14 +148,14 @@ impl Patterns {
         let mut patterns = Vec::new();
         if text.split(',').all(|part| part.trim().is_empty()) {
             return Err(Error::fix(codes::NO_MATCH, "`tables` is empty: it names no table")
-                .hint("tables = '*.*' captures every table; leave the option out for the same"));
+                .hint("Write tables = '*.*' for every table, or leave the option out for the same."));
         }
         for part in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
             let (wanted, part) = part.strip_prefix('!').map_or((true, part), |p| (false, p.trim()));
             let (schema, name) = part.split_once('.').unwrap_or(("public", part));
             if schema.is_empty() || name.is_empty() {
                 return Err(Error::fix(codes::NO_MATCH, format!("`{part}` in `tables` is not `schema.name`"))
-                    .hint("for example tables = 'public.*, sales.orders'"));
+                    .hint("Write, for example, tables = 'public.*, sales.orders'."));
             }
             patterns.push((wanted, schema.to_string(), name.to_string()));
         }
@@ -203,7 +203,7 @@ fn like(pattern: &str, text: &str) -> bool {
 
 fn bad_url(what: &str) -> Error {
     Error::fix(codes::BAD_URL, format!("the URL of the source: {what}"))
-        .hint("postgres://user:password@host:5432/database?sslmode=require")
+        .hint("Write postgres://user:password@host:5432/database?sslmode=require.")
 }
 
 fn decoded(text: &str) -> Result<String> {

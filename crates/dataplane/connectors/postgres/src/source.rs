@@ -327,7 +327,8 @@ impl Source for PostgresSource {
 
     fn parse_position(&self, text: &str) -> Result<Position> {
         let mut place = Place::parse(text).ok_or_else(|| {
-            Error::fix(codes::BAD_URL, format!("`{text}` is not a place in a Postgres log")).hint("for example '0/16B3748'")
+            Error::fix(codes::BAD_URL, format!("`{text}` is not a place in a Postgres log"))
+                .hint("Write, for example, '0/16B3748'.")
         })?;
         if let (0, Some(cluster)) = (place.system, *self.inner.cluster.lock()) {
             (place.system, place.timeline) = (cluster.system, cluster.timeline);

@@ -33,7 +33,7 @@ pub struct Spooled {
 
 fn failed(what: &str, cause: std::io::Error) -> Error {
     Error::retry(codes::SPOOL, format!("a transaction in progress cannot be {what} the spool directory"))
-        .hint("see to its disk space and rights")
+        .hint("Check its disk space and rights.")
         .caused_by(cause)
 }
 

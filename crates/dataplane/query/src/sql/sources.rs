@@ -133,7 +133,7 @@ fn wait(c: &mut Cursor) -> Result<SourceStatement> {
             let parsed = duration(&text, 1000).ok_or_else(|| {
                 Error::fix(codes::INVALID_SETTING, "a timeout is a number with ms, s, min or h")
                     .at(position)
-                    .hint("Example: TIMEOUT '30s'")
+                    .hint("Write, for example, TIMEOUT '30s'.")
             })?;
             timeout = Some(parsed);
         } else {

@@ -221,7 +221,7 @@ impl<'a> Cursor<'a> {
             token => format!("syntax error at or near {}: expected {expected}", shown(token)),
         };
         let error = Error::fix(codes::SYNTAX, message).at(self.position());
-        if syntax.is_empty() { error } else { error.hint(format!("Syntax: {syntax}")) }
+        if syntax.is_empty() { error } else { error.hint(format!("Syntax: {syntax}.")) }
     }
 }
 

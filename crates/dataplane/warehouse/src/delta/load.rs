@@ -60,7 +60,8 @@ fn vector_id(action: &Value) -> (Option<&str>, Option<i64>) {
 }
 
 fn corrupt(path: &Path, what: &str) -> Error {
-    Error::corrupt(codes::CORRUPT, format!("{}: {what}", path.display())).hint("RESYNC the table to build it anew")
+    Error::corrupt(codes::CORRUPT, format!("{}: {what}", path.display()))
+        .hint("Run RESYNC SOURCE ... TABLE ... to build the table anew.")
 }
 
 impl DeltaTable {

@@ -179,7 +179,7 @@ impl DeltaTable {
         self.env.disk.create_durable(&path, text.as_bytes()).map_err(|e| match e.kind() {
             std::io::ErrorKind::AlreadyExists => {
                 Error::fix(codes::FOREIGN_COMMIT, format!("somebody else committed {}", path.display()))
-                    .hint("Mainstem is the only writer of its tables; RESYNC the table to build it anew")
+                    .hint("Run RESYNC SOURCE ... TABLE ... to build the table anew: Mainstem is the only writer of its tables.")
             }
             _ => io_error(&path, "write")(e),
         })?;

@@ -72,7 +72,7 @@ pub(super) fn file_name(encoded: &str) -> Option<String> {
 pub(super) fn read(disk: &dyn Disk, dir: &Path, descriptor: &Value) -> Result<RoaringBitmap> {
     let corrupt = |path: PathBuf| {
         Error::corrupt(codes::CORRUPT, format!("the deletion vector {} is not what was written", path.display()))
-            .hint("RESYNC the table to build it anew")
+            .hint("Run RESYNC SOURCE ... TABLE ... to build the table anew.")
     };
     let name = descriptor["pathOrInlineDv"].as_str().filter(|_| descriptor["storageType"] == "u").and_then(file_name);
     let (Some(name), Some(offset), Some(size)) = (name, descriptor["offset"].as_u64(), descriptor["sizeInBytes"].as_u64()) else {

@@ -45,7 +45,7 @@ with psycopg.connect(sys.argv[1], autocommit=True) as connection:
         connection.execute("FAIL 1")
         raise SystemExit("no error")
     except psycopg.errors.UndefinedColumn as error:
-        assert error.diag.message_hint == "perhaps y" and "SQL-999" in error.diag.message_detail
+        assert error.diag.message_hint == "Perhaps y." and "SQL-999" in error.diag.message_detail
     with connection.transaction():
         assert len(connection.execute("SELECT rows 3").fetchall()) == 3
 print("psycopg", psycopg.__version__, "agrees")

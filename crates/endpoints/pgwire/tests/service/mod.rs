@@ -106,7 +106,7 @@ impl SqlSession for Session {
             return Err(failure("25P02", "current transaction is aborted"));
         }
         if let Some((_, at)) = sql.split_once("FAIL ") {
-            return Err(failure("42703", "column \"x\" does not exist").hint("perhaps y").at(at.parse().unwrap()));
+            return Err(failure("42703", "column \"x\" does not exist").hint("Perhaps y.").at(at.parse().unwrap()));
         }
         let (mut parameters, mut rows) = (Vec::new(), None);
         match sql.split_whitespace().collect::<Vec<_>>()[..] {

@@ -76,7 +76,7 @@ impl Target {
     pub async fn connect(&self, env: &Env, replication: bool) -> Result<Session> {
         let late = || {
             Error::retry(codes::UNREACHABLE, format!("{} did not answer within {:?}", self.place(), self.connect_timeout))
-                .hint("check host, port and firewalls")
+                .hint("Check host, port and firewalls.")
         };
         tokio::select! {
             session = self.connect_inner(env, replication) => session,
@@ -102,7 +102,7 @@ impl Target {
     async fn attempt(&self, env: &Env, replication: bool, encrypt: bool) -> Result<Session> {
         let unreachable = |e| {
             Error::retry(codes::UNREACHABLE, format!("no connection to {}", self.place()))
-                .hint("check that the server runs and that host and port are right")
+                .hint("Check that the server runs and that host and port are right.")
                 .caused_by(e)
         };
         let (io, end_point): (Box<dyn Io>, Option<Vec<u8>>) = match &self.host {
@@ -137,7 +137,7 @@ impl Target {
             b'N' if self.tls == TlsMode::Prefer => return Ok((Box::new(tcp), None)),
             b'N' => {
                 return Err(Error::fix(codes::TLS, format!("{} offers no TLS", self.place()))
-                    .hint("switch `ssl` on in the server, or use sslmode=prefer"));
+                    .hint("Switch `ssl` on in the server, or use sslmode=prefer."));
             }
             _ => return Err(protocol("an answer to the request for TLS that is neither S nor N")),
         }
@@ -146,7 +146,7 @@ impl Target {
             .map_err(|e| Error::fix(codes::TLS, format!("`{name}` cannot stand in a certificate")).caused_by(e))?;
         let stream = tokio_rustls::TlsConnector::from(config).connect(server, tcp).await.map_err(|e| {
             Error::fix(codes::TLS, format!("TLS with {} failed: {e}", self.place()))
-                .hint("check `sslmode` and `sslrootcert`; verify-full also wants the certificate to name the host of the URL")
+                .hint("Check `sslmode` and `sslrootcert`; verify-full also wants the certificate to name the host of the URL.")
         })?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let end_point = certificate.and_then(|c| tls::end_point(c)).unwrap_or_default();
@@ -204,7 +204,7 @@ impl Login<'_> {
         // PgBouncer answers so to startup parameters that it does not know.
         if error.message.contains("unsupported startup parameter") {
             return Error::fix(codes::POOLER, format!("{}: {}", self.target.place(), error.message))
-                .hint("a connection pooler cannot carry replication: give the address of the server itself");
+                .hint("Give the address of the server itself: a connection pooler cannot carry replication.");
         }
         error.into_error(&self.target.place())
     }
@@ -217,7 +217,7 @@ impl Login<'_> {
     fn password(&self) -> Result<&[u8]> {
         let password = self.target.password.as_ref().ok_or_else(|| {
             Error::fix(codes::LOGIN, format!("{} wants a password and the URL has none", self.target.place()))
-                .hint("postgres://user:password@host/database")
+                .hint("Write postgres://user:password@host/database.")
         })?;
         Ok(password.as_bytes())
     }
@@ -238,7 +238,7 @@ impl Login<'_> {
             10 => return self.scram(&body[4..]).await,
             other => {
                 return Err(Error::fix(codes::LOGIN, format!("{} wants login method {other}", self.target.place()))
-                    .hint("we can do SCRAM, MD5 and clear-text passwords, and `trust`: see the server's pg_hba.conf"));
+                    .hint("Choose SCRAM, MD5, a clear-text password or `trust` in the server's pg_hba.conf."));
             }
         }
         self.send(out).await

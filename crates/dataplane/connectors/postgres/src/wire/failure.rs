@@ -56,10 +56,10 @@ impl ServerError {
     pub fn into_error(self, server: &str) -> Error {
         let (kind, code) = self.class();
         let hint = match code.id {
-            "PG-003" => "check user and password in the URL, and the server's pg_hba.conf",
-            "PG-004" => "check the database's name at the end of the URL",
-            "PG-005" => "`mainstem check URL` prints the grants that are missing",
-            "PG-017" => "ALTER ROLE ... BYPASSRLS for the role of the URL",
+            "PG-003" => "Check user and password in the URL, and the server's pg_hba.conf.",
+            "PG-004" => "Check the database's name at the end of the URL.",
+            "PG-005" => "Run `mainstem check URL`, which prints the grants that are missing.",
+            "PG-017" => "Run ALTER ROLE ... BYPASSRLS for the role of the URL.",
             _ => "",
         };
         let error = Error::new(kind, code, format!("{server}: {} (SQLSTATE {})", self.message, self.sqlstate));

@@ -84,7 +84,7 @@ fn roots(file: Option<&str>, disk: &dyn Disk) -> Result<RootCertStore> {
     };
     let unreadable = |cause: String| {
         Error::fix(codes::TLS, format!("the root certificates in `{file}` cannot be read: {cause}"))
-            .hint("`sslrootcert` names a file in PEM form")
+            .hint("Let `sslrootcert` name a file in PEM form.")
     };
     let pem = disk.read(Path::new(file)).map_err(|e| unreadable(e.to_string()))?;
     for certificate in CertificateDer::pem_slice_iter(&pem) {
