@@ -1,4 +1,4 @@
-//! The real psql and the real psycopg 3 against the Postgres door.
+//! The real psql, psycopg 3 and asyncpg against the Postgres door.
 
 use mainstem_testkit::{Mainstem, MainstemOptions, Postgres, sakila};
 use std::path::Path;
@@ -17,7 +17,7 @@ fn psql(postgres: &Postgres, mainstem: &Mainstem, text: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn psql_and_psycopg_are_at_home() {
+async fn psql_and_drivers_are_at_home() {
     let postgres = Postgres::start_default().unwrap();
     let url = sakila::load(&postgres).unwrap();
     let mainstem = Mainstem::start(MainstemOptions::default()).unwrap();
@@ -57,7 +57,9 @@ async fn psql_and_psycopg_are_at_home() {
     check("SELECT table_schema, table_name FROM information_schema.tables WHERE table_name = 'film'", &["shop"]);
 
     let python = std::env::var("MAINSTEM_TEST_PYTHON").expect("MAINSTEM_TEST_PYTHON: `cargo xtask test` makes and names it");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/psycopg_client.py");
-    let output = Command::new(python).arg(script).arg(mainstem.url()).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for script in ["psycopg_client.py", "asyncpg_client.py"] {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(script);
+        let output = Command::new(&python).arg(script).arg(mainstem.url()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
 }

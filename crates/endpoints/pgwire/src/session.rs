@@ -162,11 +162,10 @@ impl Session<'_> {
             Ok(message) => message,
             Err(error) => {
                 metrics::PROTOCOL_ERRORS.add(1);
-                self.fail(&error);
                 if Message::tag_is_extended(tag) {
-                    self.skipping = true;
-                    return Ok(());
+                    return self.skip(&error).await;
                 }
+                self.fail(&error);
                 return self.ready().await;
             }
         };
@@ -182,14 +181,18 @@ impl Session<'_> {
                 self.ready().await
             }
             message => match self.extended(message).await {
-                Err(Stop::Error(error)) => {
-                    self.fail(&error);
-                    self.skipping = true;
-                    self.connection.flush_when_full().await
-                }
+                Err(Stop::Error(error)) => self.skip(&error).await,
                 done => done,
             },
         }
+    }
+
+    /// After an error in the extended protocol nothing but Sync is answered, not even Flush: the error goes out now, or a client
+    /// that has asked for a Flush and waits would never see it.
+    async fn skip(&mut self, error: &Error) -> Result<(), Stop> {
+        self.fail(error);
+        self.skipping = true;
+        self.connection.flush().await
     }
 
     /// Tells the client of an error and the session that its transaction block, if it is in one, has failed.

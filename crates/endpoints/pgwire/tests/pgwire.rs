@@ -404,6 +404,63 @@ fn portals_and_errors_in_the_extended_protocol() {
     });
 }
 
+/// Frontend messages, one after the other: a letter and its body.
+fn frames(messages: &[(u8, &[u8])]) -> Vec<u8> {
+    let frame = |(tag, body): &(u8, &[u8])| [&[*tag], &(body.len() as u32 + 4).to_be_bytes()[..], body].concat();
+    messages.iter().flat_map(frame).collect()
+}
+
+/// The next backend message. Fails when none comes.
+fn next_message(stream: &mut TcpStream) -> (u8, Vec<u8>) {
+    let mut head = [0; 5];
+    stream.read_exact(&mut head).expect("the server says nothing");
+    let mut body = vec![0; u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize - 4];
+    stream.read_exact(&mut body).unwrap();
+    (head[0], body)
+}
+
+/// asyncpg and others send Parse, Describe, Flush and wait for the answer before they send more.
+#[test]
+fn an_error_is_sent_at_once() {
+    let door = Door::open();
+    let mut stream = door.raw();
+    // The driver logs in on the same socket and is then left alone.
+    let (twin, config) = (stream.try_clone().unwrap(), door.url().parse::<tokio_postgres::Config>().unwrap());
+    twin.set_nonblocking(true).unwrap();
+    let _driver = door.run(async { config.connect_raw(tokio::net::TcpStream::from_std(twin).unwrap(), NoTls).await }).unwrap();
+    stream.set_nonblocking(false).unwrap();
+    let flush = (b'H', &b""[..]);
+    let good = [(b'P', &b"\0SELECT one\0\0\0"[..]), (b'B', &b"\0\0\0\0\0\0\0\0"[..]), (b'E', &b"\0\0\0\0\0"[..])];
+    let broken = [(b'P', &b"\0SELECT broken\0\0\0"[..]), good[1], good[2]];
+    // What is sent, the answers before the error, and the error's SQLSTATE.
+    let check = |stream: &mut TcpStream, messages: &[(u8, &[u8])], before: &str, state: &str| {
+        stream.write_all(&frames(messages)).unwrap();
+        let mut seen = String::new();
+        let (mut tag, mut body) = next_message(stream);
+        while tag != b'E' {
+            seen.push(char::from(tag));
+            (tag, body) = next_message(stream);
+        }
+        assert!(seen == before && contains(&body, &format!("C{state}\0")), "{seen}: {}", String::from_utf8_lossy(&body));
+        stream.write_all(&frames(&[(b'S', b"")])).unwrap();
+        assert_eq!(next_message(stream).0, b'Z');
+    };
+    check(&mut stream, &[(b'P', b"\0FAIL 1\0\0\0"), (b'D', b"S\0"), flush], "", "42703");
+    check(&mut stream, &[(b'P', b"\0FAIL 1\0\0\0")], "", "42703"); // nobody asks, and it comes
+    check(&mut stream, &[good[0], (b'B', b"\0\0\0\0\0\x01\0\0"), flush], "1", "08P01");
+    check(&mut stream, &[good[0], (b'D', b"Sabsent\0"), flush], "1", "26000");
+    check(&mut stream, &[good[0], good[1], (b'D', b"Pabsent\0"), flush], "12", "34000");
+    check(&mut stream, &[good[0], good[1], (b'E', b"absent\0\0\0\0\0"), flush], "12", "34000");
+    check(&mut stream, &[broken[0], broken[1], broken[2], flush], "12D", "58030");
+    // A body that is no message of its kind.
+    check(&mut stream, &[(b'P', b"cut short"), flush], "", "08P01");
+    // What follows an error is skipped, and after Sync the next statement works.
+    check(&mut stream, &[(b'P', b"\0FAIL 1\0\0\0"), flush, good[0], good[1], flush], "", "42703");
+    stream.write_all(&frames(&[good[0], good[1], good[2], (b'S', b"")])).unwrap();
+    let answers: String = (0..5).map(|_| char::from(next_message(&mut stream).0)).collect();
+    assert_eq!(answers, "12DCZ");
+}
+
 #[test]
 fn cancel_and_vanished_clients() {
     let door = Door::open();
@@ -493,13 +550,15 @@ fn clean_stop() {
 }
 
 #[test]
-fn psycopg() {
+fn python_drivers() {
     let Some(python) = std::env::var_os("MAINSTEM_TEST_PYTHON") else {
-        eprintln!("SKIPPED: psycopg: MAINSTEM_TEST_PYTHON names no interpreter with tests/python/requirements-pgwire.txt");
+        eprintln!("SKIPPED: MAINSTEM_TEST_PYTHON names no interpreter with tests/python/requirements-pgwire.txt");
         return;
     };
     let door = Door::open();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/psycopg_check.py");
-    let out = Command::new(python).arg(script).arg(door.url()).output().unwrap();
-    assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    for script in ["psycopg_check.py", "asyncpg_check.py"] {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(script);
+        let out = Command::new(&python).arg(script).arg(door.url()).output().unwrap();
+        assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    }
 }
