@@ -38,8 +38,12 @@ fn become_program(root: &Path, bin: &str, args: &[String]) -> Result<bool, Strin
 /// Builds one program and says where cargo put it. `--workspace` keeps the libraries' features those of `cargo xtask test`: for one
 /// package alone cargo would choose fewer, and compile Arrow and DataFusion a second time.
 pub fn build(root: &Path, bin: &str) -> Result<PathBuf, String> {
-    let mut command = run::cargo(root);
-    command.args(["build", "--profile", PROFILE, "--workspace", "--bin", bin]);
+    build_with(run::cargo(root), bin, &[])
+}
+
+/// The same by a cargo that was given an environment, with further options.
+pub fn build_with(mut command: Command, bin: &str, options: &[&str]) -> Result<PathBuf, String> {
+    command.args(["build", "--profile", PROFILE, "--workspace", "--bin", bin]).args(options);
     command.args(["--message-format", "json-render-diagnostics"]);
     let out = command.stderr(Stdio::inherit()).output().map_err(|e| format!("cannot start cargo: {e}"))?;
     if !out.status.success() {

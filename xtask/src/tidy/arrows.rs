@@ -152,14 +152,14 @@ fn read<'a>(path: &'a str, text: &'a str, dir: &'a str) -> Result<Manifest<'a>, 
     Ok(Manifest { path, text, dir, layer, name: name.to_owned(), dependencies })
 }
 
-/// Every crate is a member; a forgotten one would be checked by nobody. `fuzz` is a workspace of its own.
+/// Every crate is a member; a forgotten one would be checked by nobody.
 fn members(tree: &Tree, manifests: &[Manifest<'_>]) -> Vec<Violation> {
     let root: toml::Table = tree.get("Cargo.toml").and_then(|text| text.parse().ok()).unwrap_or_default();
     let list = root.get("workspace").and_then(|workspace| workspace.get("members")).and_then(toml::Value::as_array);
     let members: Vec<&str> = list.into_iter().flatten().filter_map(toml::Value::as_str).collect();
     manifests
         .iter()
-        .filter(|manifest| manifest.dir != "fuzz" && !members.contains(&manifest.dir))
+        .filter(|manifest| !members.contains(&manifest.dir))
         .map(|manifest| {
             let text = format!("`{}` is no member of the workspace", manifest.dir);
             Violation::new(manifest.path, 1, RULE, text, "add it to `members` in Cargo.toml, in the order of the flow")

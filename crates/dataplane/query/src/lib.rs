@@ -7,6 +7,8 @@ pub mod codes;
 mod enforce;
 mod engine;
 mod functions;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod metrics;
 mod plan;
 mod session;

@@ -6,6 +6,8 @@ mod compact;
 mod delta;
 mod files;
 mod flush;
+#[doc(hidden)]
+pub mod fuzz;
 mod index;
 mod keys;
 mod memory;

@@ -146,6 +146,14 @@ impl Run {
         Ok(Some(run))
     }
 
+    /// A whole file around these bytes as its entries and segments; for fuzzing.
+    pub fn around(body: &[u8], form: u64) -> Vec<u8> {
+        let body = &body[..body.len() / 4 * 4];
+        let (entries, segments) = (body.len() / ENTRY, body.len() % ENTRY / 4);
+        let numbers = [entries as u64, xxh3_64(body), segments as u64, form];
+        MAGIC.iter().copied().chain(numbers.into_iter().flat_map(u64::to_le_bytes)).chain(body.iter().copied()).collect()
+    }
+
     pub fn len(&self) -> usize {
         self.entries
     }

@@ -10,6 +10,8 @@ mod connection;
 mod copy;
 mod encode;
 mod extended;
+#[doc(hidden)]
+pub mod fuzz;
 mod message;
 pub mod metrics;
 mod number;

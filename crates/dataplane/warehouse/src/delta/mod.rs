@@ -7,6 +7,8 @@ mod load;
 mod schema;
 mod vectors;
 
+pub(crate) use vectors::framed;
+
 use crate::codes;
 use crate::files::{DataFile, io_error};
 use crate::rows::{Home, Resume};

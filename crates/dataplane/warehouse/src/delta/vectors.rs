@@ -91,6 +91,19 @@ pub(super) fn read(disk: &dyn Disk, dir: &Path, descriptor: &Value) -> Result<Ro
     RoaringBitmap::deserialize_from(&data[16..]).map_err(|e| corrupt(path).caused_by(e))
 }
 
+/// Reads the bitmap of a file that has these bytes in place of one and is whole otherwise; for fuzzing.
+pub(crate) fn framed(env: &Env, inside: &[u8]) -> Result<RoaringBitmap> {
+    let mut data = MAGIC.to_le_bytes().to_vec();
+    data.extend_from_slice(&1u64.to_le_bytes());
+    data.extend_from_slice(&0u32.to_le_bytes());
+    data.extend_from_slice(inside);
+    let (size, sum) = (data.len(), crc32fast::hash(&data));
+    let file = [&[1], &(size as u32).to_be_bytes()[..], &data, &sum.to_be_bytes()].concat();
+    let (dir, id) = (Path::new("/"), [0; 16]);
+    env.disk.replace(&dir.join(name_of(id)), &file).map_err(io_error(dir, "write"))?;
+    read(env.disk.as_ref(), dir, &json!({"storageType": "u", "pathOrInlineDv": z85(&id), "offset": 1, "sizeInBytes": size}))
+}
+
 const ALPHABET: &[u8; 85] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#";
 
 /// Z85 (ZeroMQ RFC 32) of a uuid: 20 characters.

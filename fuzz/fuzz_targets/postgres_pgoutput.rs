@@ -1,4 +1,0 @@
-//! Messages of the replication stream from anywhere: read or refused, never a panic.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| mainstem_postgres::fuzz::replication_message(bytes));

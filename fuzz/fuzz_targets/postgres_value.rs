@@ -1,4 +1,0 @@
-//! Values in text form from anywhere: read or refused, never a panic.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| mainstem_postgres::fuzz::value(bytes));
