@@ -29,7 +29,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "envelope", run: records::envelope },
     Target { name: "control_records", run: records::control },
     Target { name: "delta_commit", run: |bytes| mainstem_warehouse::fuzz::commit(world(), bytes) },
-    Target { name: "delta_checkpoint", run: |bytes| mainstem_warehouse::fuzz::checkpoint(world(), bytes) },
     Target { name: "delta_vector", run: |bytes| mainstem_warehouse::fuzz::vector(world(), bytes) },
     Target { name: "index_run", run: |bytes| mainstem_warehouse::fuzz::index_run(world(), bytes) },
     Target { name: "sql_statements", run: statements },

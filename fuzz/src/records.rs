@@ -34,7 +34,8 @@ pub fn control(bytes: &[u8]) {
 }
 
 /// Headers that the decoder reads, chosen by the first byte's bits.
-const HEADERS: [&str; 5] = ["mainstem.order", "mainstem.unchanged", "mainstem.before", "mainstem.generation", "__debezium.newkey"];
+const HEADERS: [&str; 5] =
+    ["mainstem.order", "mainstem.unchanged", "mainstem.before", "mainstem.generation", "__debezium.newkey"];
 
 /// An envelope of a table with a column of every type: a first byte that chooses headers, one that says how long each is, their bytes,
 /// then the Avro value without its schema id.

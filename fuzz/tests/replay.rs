@@ -77,7 +77,7 @@ macro_rules! targets {
 }
 
 targets! {
-    postgres_pgoutput postgres_copy postgres_value log_batch log_files envelope control_records delta_commit delta_checkpoint delta_vector
+    postgres_pgoutput postgres_copy postgres_value log_batch log_files envelope control_records delta_commit delta_vector
     index_run sql_statements pgwire_messages pgwire_parameter pgwire_scram
 }
 

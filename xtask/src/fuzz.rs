@@ -34,7 +34,9 @@ pub fn fuzz(root: &Path, args: &[String]) -> Result<bool, String> {
             "-print_final_stats=1".to_owned(),
         ]);
         if !run::passes(fuzzer.arg(&learned).arg(&corpus))? {
-            eprintln!("xtask: {target} has a finding, kept as {found}*: `cargo xtask test -p mainstem-fuzz {target}` shows it again");
+            eprintln!(
+                "xtask: {target} has a finding, kept as {found}*: `cargo xtask test -p mainstem-fuzz {target}` shows it again"
+            );
             clean = false;
         }
         if chosen.keep {

@@ -1,4 +1,4 @@
-//! The project's chores as one program, so that a fresh machine needs nothing but Rust: `cargo xtask demo|test|fuzz|bench|tidy`.
+//! The project's chores as one program, so that a fresh machine needs nothing but Rust: `cargo xtask demo|test|compat|fuzz|bench|tidy`.
 //!
 //! Kept to two small dependencies: it is compiled before anything else can start.
 // A tool for developers works on the real machine; the simulated world of `mainstem-env` is for the product.
@@ -20,6 +20,7 @@ usage: cargo xtask <command>
   demo [--check] [--seconds N]   a throw-away Postgres with a running shop, Mainstem beside it, live; --check compares and exits
   test [-p PACKAGE]... [NAME]    tidy, rustfmt, clippy, then every test (or those of the packages and with the name given)
   bench [main-job] [OPTIONS]     the measurements of docs/benchmarks.md
+  compat [NAME]                  the heavy suites: hostile statements of every shape and size, every installed PostgreSQL
   fuzz [TARGET]... [--seconds N] [--keep]
                                  the decoders with coverage, N seconds each; findings become files of fuzz/corpus
   tidy                           the house rules that no compiler checks
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         "demo" => launch::demo(&root, &rest),
         "test" => test::test(&root, &rest),
         "bench" => launch::bench(&root, &rest),
+        "compat" => test::compat(&root, &rest),
         "fuzz" => fuzz::fuzz(&root, &rest),
         "tidy" => tidy::run(&root).map(|violations| violations == 0),
         "" | "help" | "--help" | "-h" => {

@@ -53,6 +53,15 @@ pub fn test(root: &Path, args: &[String]) -> Result<bool, String> {
     Ok(summary.good())
 }
 
+/// The suites that are too heavy for every run, against the built binary; arguments go on to them.
+pub fn compat(root: &Path, args: &[String]) -> Result<bool, String> {
+    let postgres = provision::postgres()?;
+    let mut suites = run::cargo(root);
+    suites.args(["test", "--workspace", "--test", "compat", "--"]).args(args).args(["--nocapture", "--test-threads", "1"]);
+    suites.env("PATH", provision::path_with(&postgres)).env("MAINSTEM_BIN", launch::build(root, "mainstem")?);
+    run::passes(&mut suites)
+}
+
 /// What cargo is told to check: everything, or the packages named.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Selection {

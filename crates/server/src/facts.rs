@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// See the module.
+/// Reads what `mainstem.*` shows from the parts that know it, at each query.
 pub struct Facts {
     ready: AtomicBool,
     settings: Vec<Setting>,

@@ -35,6 +35,12 @@ enum Command {
     Check {
         /// postgres://user:password@host:port/database; or the name of an environment variable that holds it, as `env:NAME`.
         url: String,
+        /// The name that the source will have; its slot and publications are named after it.
+        #[arg(long, default_value = "check")]
+        name: String,
+        /// An option that the source will have, as in WITH: `--with tables=public.*`. May be given several times.
+        #[arg(long = "with", value_name = "OPTION=VALUE")]
+        options: Vec<String>,
         #[command(flatten)]
         place: Place,
     },
@@ -119,9 +125,9 @@ async fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Version => println!("mainstem {}", env!("CARGO_PKG_VERSION")),
         Command::Start(start) => serve(env, start).await?,
-        Command::Check { url, place } => {
+        Command::Check { url, name, options, place } => {
             let config = configure(&env, &place, Vec::new())?.config;
-            return offline::check(env, &config, &url).await;
+            return offline::check(env, &config, &url, &name, &options).await;
         }
         Command::Topic { command, place } => {
             let config = configure(&env, &place, Vec::new())?.config;

@@ -4,7 +4,7 @@ use crate::codes;
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::registry;
-use mainstem_connector::{Options, Severity, SourceSettings};
+use mainstem_connector::{Severity, SourceSettings};
 use mainstem_env::Env;
 use mainstem_log::{EventLog, LocalLog, PartitionInfo, records};
 use mainstem_types::{Error, Result, SourceName};
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 /// `mainstem check URL`: exit code 1 when capture would fail.
-pub async fn check(env: Env, config: &Config, url: &str) -> Result<ExitCode> {
+pub async fn check(env: Env, config: &Config, url: &str, name: &str, options: &[String]) -> Result<ExitCode> {
     let url = match url.strip_prefix("env:") {
         Some(name) => std::env::var(name)
             .map_err(|_| Error::fix(codes::NO_SOURCE_URL, format!("environment variable {name} is not set")))?,
@@ -24,10 +24,17 @@ pub async fn check(env: Env, config: &Config, url: &str) -> Result<ExitCode> {
         Error::fix(codes::CHECK_FAILED, "no connector speaks the URL's scheme")
             .hint(format!("Begin the URL with {}.", schemes.join(" or ")))
     })?;
-    let name = SourceName::new("check").map_err(|e| Error::bug(codes::CHECK_FAILED, e))?;
+    let name = SourceName::new(name).map_err(|e| Error::fix(codes::CHECK_FAILED, e))?;
+    let form = |given: &String| {
+        let (option, value) = given.split_once('=').ok_or_else(|| {
+            Error::fix(codes::CHECK_FAILED, format!("`--with {given}` has no value")).hint("Write --with OPTION=VALUE.")
+        })?;
+        Ok((option.trim().to_string(), value.trim().to_string()))
+    };
+    let options = connector.spec().check(options.iter().map(form).collect::<Result<_>>()?)?;
     // The directory is asked for its free space only.
     let spool_dir = Some(config.data.join("spool"));
-    let settings = SourceSettings { name, url, options: Options::default(), owned: Default::default(), spool_dir };
+    let settings = SourceSettings { name, url, options, owned: Default::default(), spool_dir };
     let findings = connector.open(env.clone(), settings.clone())?.check().await?;
     for finding in &findings {
         let word = match finding.severity {

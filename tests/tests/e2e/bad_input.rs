@@ -96,6 +96,36 @@ async fn wal_level_and_check() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
+/// The script that the check prints is all that it then still asks for.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_check_asks_for_is_enough() {
+    let postgres = Postgres::start_default().unwrap();
+    postgres.create_database("app").unwrap();
+    let tables =
+        "CREATE TABLE orders (id int PRIMARY KEY); CREATE TABLE visits (page text); CREATE ROLE reader LOGIN PASSWORD 'pw'";
+    postgres.psql("app", tables).unwrap();
+    let mainstem = Mainstem::start(MainstemOptions::default()).unwrap();
+    let url = postgres.url_as("reader", "pw", "app");
+    let check = |arguments: &[&str]| {
+        let output = mainstem.command("check").arg(&url).args(arguments).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+    };
+    let (code, text) = check(&["--name", "shop"]);
+    assert_eq!(code, Some(1), "{text}");
+    let script: String = text.lines().skip_while(|line| !line.starts_with("-- Run as")).map(|line| format!("{line}\n")).collect();
+    let (script, then) = script.split_once("-- Then: ").expect("a script");
+    assert!(then.contains("'mainstem_shop, mainstem_shop_append'"), "{then}");
+    postgres.psql("app", script).unwrap();
+    let publications = "publication=mainstem_shop, mainstem_shop_append";
+    assert_eq!(check(&["--name", "shop", "--with", publications]).0, Some(0), "{}", check(&["--with", publications]).1);
+    for (arguments, word) in
+        [(["--with", "publication"], "OPTION=VALUE"), (["--with", "tabels=x"], "tables"), (["--name", "A b"], "A b")]
+    {
+        let (code, text) = check(&arguments);
+        assert!(code == Some(1) && text.contains(word), "{arguments:?}: {text}");
+    }
+}
+
 /// Starts a second server and returns what it said when it ended with a failure.
 fn refused_start(options: MainstemOptions) -> String {
     let mut mainstem = Mainstem::prepare(options).unwrap();

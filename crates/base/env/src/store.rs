@@ -16,7 +16,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// See the module. Puts are whole-file and durable; multipart, copy and rename are not needed and refused.
+/// The disk as an object store, for libraries that read through one. Puts are whole-file and durable; multipart, copy and rename are not needed and refused.
 pub struct DiskStore {
     disk: Arc<dyn Disk>,
 }

@@ -10,13 +10,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum ErrorKind {
     /// Passing: try again with back-off.
     Retry,
-    /// The user's to mend: input, configuration, rights.
+    /// The user's to fix: input, configuration, rights.
     FixInput,
     /// Not allowed.
     Denied,
     /// Bytes read back are not what was written: refuse, report.
     Corrupt,
-    /// Ours to mend.
+    /// Ours to fix.
     Bug,
 }
 
@@ -36,7 +36,7 @@ impl Code {
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// See the module. `Display` prints code and message, never the cause: the one place that logs walks the chain (`chain`).
+/// What went wrong: kind, code, message, hint, place in the statement, cause. Small to move: a pointer. `Display` prints code and message, never the cause: the one place that logs walks the chain (`chain`).
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
 

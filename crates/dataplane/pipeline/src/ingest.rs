@@ -34,7 +34,7 @@ impl Piece {
     }
 }
 
-/// See the module.
+/// The way of one source's batches into the log, and what it remembers between them.
 pub struct Ingest {
     env: Env,
     log: Arc<dyn EventLog>,

@@ -33,7 +33,7 @@ pub type SnapshotSource = Arc<dyn Fn() -> Result<Arc<Snapshot>> + Send + Sync>;
 /// Name of the only warehouse yet.
 pub(crate) const DATABASE: &str = "main";
 
-/// See the module. Queries run on threads of its own, so that they never hold up capture.
+/// What all sessions share: DataFusion's state, the snapshots' source, settings, the list of sessions. Queries run on threads of its own, so that they never hold up capture.
 pub struct QueryEngine {
     pub(crate) env: Env,
     pub(crate) snapshots: SnapshotSource,

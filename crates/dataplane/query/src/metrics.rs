@@ -2,20 +2,34 @@
 
 use mainstem_types::metrics::{Counter, Gauge, Metric};
 
-pub static STATEMENTS: Counter = Counter::new("mainstem_query_statements_total", "How many statements were executed?");
-pub static FAILED: Counter = Counter::new("mainstem_query_failed_total", "How many statements ended with an error?");
-pub static CANCELLED: Counter =
-    Counter::new("mainstem_query_cancelled_total", "How many statements were cancelled or timed out?");
-pub static ROWS: Counter = Counter::new("mainstem_query_rows_total", "How many rows were handed to clients?");
-pub static FILES_READ: Counter =
-    Counter::new("mainstem_query_files_planned_total", "How many Parquet files did scans plan to read?");
-pub static FILES_PRUNED: Counter =
-    Counter::new("mainstem_query_files_pruned_total", "How many Parquet files did scans leave out by their value ranges?");
-pub static SESSIONS: Gauge = Gauge::new("mainstem_query_sessions", "How many SQL sessions are open?");
-pub static RUNNING: Gauge = Gauge::new("mainstem_query_running", "How many queries run right now?");
+pub static STATEMENTS: Counter = Counter::new("mainstem_query_statements_total", "Statements executed. The load of queries.");
+pub static FAILED: Counter = Counter::new(
+    "mainstem_query_failed_total",
+    "Statements that ended with an error. A jump says that a client, or a table, has a problem.",
+);
+pub static CANCELLED: Counter = Counter::new(
+    "mainstem_query_cancelled_total",
+    "Statements cancelled or timed out. Often: `statement_timeout` or the statements need a look.",
+);
+pub static ROWS: Counter =
+    Counter::new("mainstem_query_rows_total", "Rows handed to clients. A jump says that somebody reads whole tables.");
+pub static FILES_READ: Counter = Counter::new(
+    "mainstem_query_files_planned_total",
+    "Parquet files that scans planned to read. With the pruned ones it says what filters save.",
+);
+pub static FILES_PRUNED: Counter = Counter::new(
+    "mainstem_query_files_pruned_total",
+    "Parquet files that scans left out by their value ranges. Few: the filters do not fit the order of the rows.",
+);
+pub static SESSIONS: Gauge =
+    Gauge::new("mainstem_query_sessions", "SQL sessions open now. Compare it with the limit of connections.");
+pub static RUNNING: Gauge =
+    Gauge::new("mainstem_query_running", "Queries that run right now. Above the number of cores they wait for each other.");
 
-pub static CAREFUL: Counter =
-    Counter::new("mainstem_query_careful_total", "How many queries ran again with less memory, because they did not fit?");
+pub static CAREFUL: Counter = Counter::new(
+    "mainstem_query_careful_total",
+    "Queries that ran a second time with less memory, because they did not fit. Often: raise `query.memory_bytes_max`.",
+);
 
 static ALL: [&dyn Metric; 9] =
     [&CAREFUL, &STATEMENTS, &FAILED, &CANCELLED, &ROWS, &FILES_READ, &FILES_PRUNED, &SESSIONS, &RUNNING];

@@ -26,7 +26,7 @@ const CHUNK_ENTRIES: usize = 1 << 20;
 /// A key and the row it belongs to. Runs are sorted by both.
 pub(crate) type Entry = (u128, RowAddr);
 
-/// See the module.
+/// A run that was found whole: mapped, its checksum compared, ready to be searched.
 pub(crate) struct Run {
     pub path: PathBuf,
     map: Mapped,

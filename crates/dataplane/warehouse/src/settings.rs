@@ -22,13 +22,13 @@ pub struct WarehouseSettings {
     pub index_runs_max: usize,
     /// Delta commits between two checkpoints.
     pub checkpoint_commits: u64,
-    /// How long files that a newer version of a table does without are kept for readers outside, milliseconds. Old versions of a Delta
-    /// table can be read for as long.
+    /// Milliseconds that a Parquet file stays on disk after the newest version of its table stopped using it: so long can tools read an
+    /// older version of a Delta table.
     pub file_retention_ms: u64,
-    /// Bytes up to which Parquet files are merged, and about what a source may rewrite after one flush; 0 = files stay as they were
-    /// written.
+    /// Files smaller than this are merged, into files of about this size at most; a source rewrites about as many bytes after one flush.
+    /// 0 = files are never merged.
     pub compact_file_bytes: u64,
-    /// How many times larger than a small file the one must be that it is merged into: as many files of one size become one.
+    /// So many files of about one size become one; 2 at least.
     pub compact_files_min: u64,
     /// Share of dead rows in percent at which a file that is not small is rewritten by itself.
     pub compact_dead_percent: u64,

@@ -17,7 +17,7 @@ const SECTOR_BYTES: usize = 512;
 /// "Too many open files", as the operating system numbers it.
 const EMFILE: i32 = 24;
 
-/// See the module. Clones are the same disk.
+/// Files in memory, of which a crash keeps what was synced and some of the rest. Clones are the same disk.
 #[derive(Clone)]
 pub struct SimDisk(Arc<Mutex<World>>);
 

@@ -40,6 +40,8 @@ impl Auth {
 /// What the server is started with. The default is a logical-replication source that does not fsync.
 #[derive(Clone, Debug, Default)]
 pub struct PostgresOptions {
+    /// The `bin` directory of the version to run; None = the newest (see [`installed`]), or what `MAINSTEM_TEST_POSTGRES` names.
+    pub binaries: Option<PathBuf>,
     /// `postgresql.conf` lines; a later one wins over ours.
     pub settings: Vec<(String, String)>,
     pub auth: Auth,
@@ -93,7 +95,7 @@ struct Account {
 impl Postgres {
     /// Starts a server of its own on a free port of 127.0.0.1.
     pub fn start(options: PostgresOptions) -> Result<Self> {
-        let binaries = binaries()?;
+        let binaries = options.binaries.clone().map_or_else(binaries, Ok)?;
         let account = account()?;
         let template = template(&binaries, account)?;
         let directory = tempfile::Builder::new().prefix("mainstem-pg-").tempdir()?.keep();
@@ -397,6 +399,17 @@ fn binaries() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("MAINSTEM_TEST_POSTGRES") {
         return Ok(PathBuf::from(path));
     }
+    if let Some((_, path)) = installed().pop() {
+        return Ok(path);
+    }
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&paths).find(|p| p.join("initdb").exists()).ok_or_else(|| {
+        "no PostgreSQL server found: install the package `postgresql` (initdb in /usr/lib/postgresql/*/bin or PATH)".into()
+    })
+}
+
+/// The majors in Debian's place with their `bin` directories, oldest first.
+pub fn installed() -> Vec<(u32, PathBuf)> {
     let mut found: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
@@ -405,13 +418,7 @@ fn binaries() -> Result<PathBuf> {
         .filter(|(_, path): &(u32, PathBuf)| path.join("initdb").exists())
         .collect();
     found.sort();
-    if let Some((_, path)) = found.pop() {
-        return Ok(path);
-    }
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&paths).find(|p| p.join("initdb").exists()).ok_or_else(|| {
-        "no PostgreSQL server found: install the package `postgresql` (initdb in /usr/lib/postgresql/*/bin or PATH)".into()
-    })
+    found
 }
 
 fn account() -> Result<Option<Account>> {

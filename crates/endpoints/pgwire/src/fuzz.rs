@@ -22,8 +22,8 @@ pub fn messages(bytes: &[u8]) {
 
 /// Every type that a client may declare, and the type of its arrays.
 const OIDS: [u32; 32] = [
-    16, 17, 20, 21, 23, 25, 26, 114, 700, 701, 1082, 1083, 1114, 1184, 1186, 1700, 2950, 3802, 1000, 1001, 1016, 1005, 1007, 1009, 1021,
-    1022, 1182, 1183, 1115, 1185, 1231, 3807,
+    16, 17, 20, 21, 23, 25, 26, 114, 700, 701, 1082, 1083, 1114, 1184, 1186, 1700, 2950, 3802, 1000, 1001, 1016, 1005, 1007,
+    1009, 1021, 1022, 1182, 1183, 1115, 1185, 1231, 3807,
 ];
 
 /// A parameter's value: a byte that chooses its type, one that says text or binary, then the value.

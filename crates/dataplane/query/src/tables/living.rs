@@ -46,7 +46,7 @@ pub(super) fn added_columns() -> [FieldRef; 2] {
 /// Dead rows of the files of a scan, by their numbers in it.
 pub(super) type DeadRows = Arc<[Option<Arc<RoaringBitmap>>]>;
 
-/// See the module. The last two columns of its input are `added_columns`.
+/// A plan's node that lets through the rows that are live. The last two columns of its input are `added_columns`.
 #[derive(Debug)]
 pub(super) struct LivingRows {
     input: Arc<dyn ExecutionPlan>,
