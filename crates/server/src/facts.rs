@@ -6,7 +6,7 @@ use mainstem_log::{EventLog, LocalLog};
 use mainstem_pipeline::Sources;
 use mainstem_query::{DeadLetterFact, SettingFact, SystemFacts, TopicFact};
 use mainstem_types::metrics::Metric;
-use mainstem_types::sources::SourceControl;
+use mainstem_types::sources::{SourceStatus, SourceTableStatus};
 use parking_lot::RwLock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -97,6 +97,14 @@ impl HealthFacts for Facts {
 }
 
 impl SystemFacts for Facts {
+    fn sources(&self) -> Vec<SourceStatus> {
+        self.parts.read().as_ref().map(|(_, sources)| sources.sources()).unwrap_or_default()
+    }
+
+    fn source_tables(&self) -> Vec<SourceTableStatus> {
+        self.parts.read().as_ref().map(|(_, sources)| sources.tables()).unwrap_or_default()
+    }
+
     fn topics(&self) -> Vec<TopicFact> {
         let partitions = self.parts.read().as_ref().map(|(log, _)| log.partitions()).unwrap_or_default();
         let fact = |p: mainstem_log::PartitionInfo| TopicFact {

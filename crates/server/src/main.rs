@@ -13,8 +13,8 @@ mod wiring;
 use clap::{Args, Parser, Subcommand};
 use config::{Config, Layers, Loaded};
 use mainstem_env::Env;
-use mainstem_types::sources::{CreateSource, SourceControl};
-use mainstem_types::{Error, Result};
+use mainstem_types::control::{Declaration, SourceDeclaration};
+use mainstem_types::{Error, Principal, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -179,10 +179,9 @@ async fn serve(env: Env, start: Start) -> Result<()> {
     let data = loaded.config.data.display().to_string();
     let variable = |name: &str| std::env::var(name).ok();
     let server = Server::start(env, loaded, variable("MAINSTEM_ADMIN_PASSWORD"), variable("MAINSTEM_SECRET_KEY")).await?;
-    for request in wanted {
-        for notice in server.sources.create(request).await? {
-            tracing::info!("{notice}");
-        }
+    for declaration in wanted {
+        let outcome = server.control.execute(&Principal::admin(), declaration).await?;
+        outcome.notices.iter().for_each(|notice| tracing::info!("{notice}"));
     }
     banner(&server, &data);
     stop_signal().await;
@@ -190,7 +189,7 @@ async fn serve(env: Env, start: Start) -> Result<()> {
     server.stop().await
 }
 
-fn wanted_source(text: &str) -> Result<CreateSource> {
+fn wanted_source(text: &str) -> Result<Declaration> {
     let (name, url) = match text.split_once('=') {
         Some((name, url)) => (name.to_string(), url.to_string()),
         None => {
@@ -202,7 +201,7 @@ fn wanted_source(text: &str) -> Result<CreateSource> {
             (text.to_string(), std::env::var(&variable).map_err(|_| missing())?)
         }
     };
-    Ok(CreateSource { name, if_not_exists: true, url, options: BTreeMap::new() })
+    Ok(Declaration::Source(SourceDeclaration::Create { name, if_not_exists: true, url, options: BTreeMap::new() }))
 }
 
 fn banner(server: &Server, data: &str) {
@@ -216,7 +215,7 @@ fn banner(server: &Server, data: &str) {
     if let Some(password) = &server.made_password {
         println!("  admin's password, shown only now: {password}");
     }
-    if server.sources.sources().is_empty() {
+    if !server.has_sources() {
         println!("next: CREATE SOURCE shop FROM 'postgres://user:password@host:5432/database';");
     }
 }

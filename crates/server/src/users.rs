@@ -5,12 +5,12 @@ use mainstem_env::Env;
 use mainstem_log::{Cleanup, EventLog, PartitionAppend, RecordBatchBuilder, TopicConfig, TopicPartition, records};
 use mainstem_pgwire::Credentials;
 use mainstem_pgwire::scram::{ITERATIONS, Verifier};
+use mainstem_types::ids::ADMIN;
 use mainstem_types::{Error, Result};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const USER_TOPIC: &str = "_mainstem.users";
-pub const ADMIN: &str = "admin";
 
 /// All users with their verifiers; no password is kept.
 pub struct Users(BTreeMap<String, Verifier>);

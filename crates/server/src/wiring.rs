@@ -13,6 +13,7 @@ use mainstem_pgwire::{PgServer, PgSettings};
 use mainstem_pipeline::{SecretKey, Sources, SourcesParts};
 use mainstem_query::{QueryEngine, SnapshotSource};
 use mainstem_types::Result;
+use mainstem_types::control::{Control, Router};
 use mainstem_warehouse::Warehouse;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,9 @@ pub struct Server {
     _data: DataDir,
     log: Arc<LocalLog>,
     warehouse: Arc<Warehouse>,
-    pub sources: Arc<Sources>,
+    sources: Arc<Sources>,
+    /// By which everything is declared.
+    pub control: Arc<dyn Control>,
     pub pg: Option<SocketAddr>,
     pub http: Option<SocketAddr>,
     /// The admin's password when this start made it.
@@ -72,13 +75,18 @@ impl Server {
         };
         let tables = warehouse.clone();
         let snapshots: SnapshotSource = Arc::new(move || tables.snapshot());
-        let engine = QueryEngine::new(env.clone(), snapshots, sources.clone(), config.query.clone(), facts.clone())?;
+        let control: Arc<dyn Control> = Arc::new(Router { sources: sources.clone(), users: None });
+        let engine = QueryEngine::new(env.clone(), snapshots, control.clone(), config.query.clone(), facts.clone())?;
         let (users, made_password) = users::open(&env, &face, admin_password).await?;
         let pg = bind_pg(&env, &config, engine, users).await?;
         let pg_address = pg.as_ref().map(PgServer::local_addr).transpose()?;
         doors.extend(pg.map(|pg| mainstem_env::spawn("pgwire", pg.run(stopped(stopping)))));
         facts.ready();
-        Ok(Self { _data: data, log, warehouse, sources, pg: pg_address, http: http_address, made_password, stop, doors })
+        Ok(Self { _data: data, log, warehouse, sources, control, pg: pg_address, http: http_address, made_password, stop, doors })
+    }
+
+    pub fn has_sources(&self) -> bool {
+        !self.sources.sources().is_empty()
     }
 
     /// Clean stop: doors closed, sources stopped, hot rows flushed, log closed; the next start replays nothing.

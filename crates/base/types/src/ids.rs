@@ -126,9 +126,22 @@ impl fmt::Display for Position {
     }
 }
 
-/// Who acts. `admin` is the only one yet.
+/// The user that is always there and may do everything.
+pub const ADMIN: &str = "admin";
+
+/// Who acts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Principal(pub Arc<str>);
+
+impl Principal {
+    pub fn admin() -> Self {
+        Self(ADMIN.into())
+    }
+
+    pub fn is_admin(&self) -> bool {
+        self.0.as_ref() == ADMIN
+    }
+}
 
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

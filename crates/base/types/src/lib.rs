@@ -4,6 +4,7 @@
 
 pub mod barrier;
 pub mod batch;
+pub mod control;
 pub mod error;
 pub mod ids;
 pub mod metrics;

@@ -13,8 +13,9 @@ use mainstem_envelope::tail::LiveTables;
 use mainstem_envelope::{Decoder, Schemas, decode_table_record};
 use mainstem_log::EventLog;
 use mainstem_types::barrier::TABLE_TOPIC;
-use mainstem_types::sources::{CreateSource, DropMode, Notice, SourceControl, SourceStatus, SourceTableStatus};
-use mainstem_types::{Error, Result, SourceName, TableRecord, TableState};
+use mainstem_types::control::{Control, DropMode, Notice, Outcome, SourceDeclaration, shown_name};
+use mainstem_types::sources::{SourceStatus, SourceTableStatus};
+use mainstem_types::{Error, Principal, Result, SourceName, TableRecord, TableState};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -196,8 +197,8 @@ impl Sources {
     }
 
     fn check_name(&self, text: &str) -> Result<SourceName> {
-        let name =
-            SourceName::new(text).map_err(|reason| Error::fix(codes::BAD_NAME, format!("source name `{text}`: {reason}")))?;
+        let bad = |reason| Error::fix(codes::BAD_NAME, format!("source name `{}`: {reason}", shown_name(text)));
+        let name = SourceName::new(text).map_err(bad)?;
         let running = self.running.lock();
         if running.contains_key(&name) {
             return Err(Error::fix(codes::NAME_TAKEN, format!("there is a source `{name}` already"))
@@ -229,7 +230,7 @@ impl Sources {
                 } else {
                     format!("There is {}.", known.join(", "))
                 };
-                Err(Error::fix(codes::NO_SOURCE, format!("there is no source `{name}`")).hint(hint))
+                Err(Error::fix(codes::NO_SOURCE, format!("there is no source `{}`", shown_name(name))).hint(hint))
             }
         }
     }
@@ -288,7 +289,7 @@ fn stopped(name: &str) -> Error {
 
 fn no_connector(url: &str, connectors: &[Arc<dyn Connector>]) -> Error {
     let schemes: Vec<_> = connectors.iter().flat_map(|c| c.spec().schemes).map(|s| format!("{s}://")).collect();
-    let given = url.split_once("://").map_or("no scheme", |(scheme, _)| scheme);
+    let given = url.split_once("://").map_or("no scheme", |(scheme, _)| shown_name(scheme));
     Error::fix(codes::NO_CONNECTOR, format!("no connector speaks the URL's scheme (`{given}`)"))
         .hint(format!("Begin the source's URL with {}.", schemes.join(" or ")))
 }
@@ -316,27 +317,56 @@ fn judge(name: &SourceName, findings: Vec<Finding>) -> Result<Vec<Notice>> {
 }
 
 #[async_trait]
-impl SourceControl for Sources {
-    async fn create(&self, request: CreateSource) -> Result<Vec<Notice>> {
+impl Control<SourceDeclaration> for Sources {
+    async fn execute(&self, _: &Principal, declaration: SourceDeclaration) -> Result<Outcome> {
+        let notices = match declaration {
+            SourceDeclaration::Create { name, if_not_exists, url, options } => {
+                self.create(&name, if_not_exists, url, options).await?
+            }
+            SourceDeclaration::Alter { name, options } => self.alter(&name, options).await?,
+            SourceDeclaration::Pause { name } => self.pause(&name).await?,
+            SourceDeclaration::Resume { name } => self.resume(&name).await?,
+            SourceDeclaration::Resync { name, table } => self.resync(&name, table.as_deref()).await?,
+            SourceDeclaration::Drop { name, if_exists, mode } => self.drop(&name, if_exists, mode).await?,
+            SourceDeclaration::Wait { name, until, timeout } => {
+                self.wait(&name, until.as_deref(), timeout).await?;
+                Vec::new()
+            }
+            SourceDeclaration::ShowCreate { name } => {
+                return Ok(Outcome { notices: Vec::new(), text: Some(self.show_create(&name)?) });
+            }
+        };
+        Ok(Outcome::notices(notices))
+    }
+}
+
+impl Sources {
+    async fn create(
+        &self,
+        name: &str,
+        if_not_exists: bool,
+        url: String,
+        options: BTreeMap<String, String>,
+    ) -> Result<Vec<Notice>> {
         let _one = self.declaring.lock().await;
-        if request.if_not_exists && self.look(&request.name, |_| ()).is_ok() {
-            return Ok(vec![format!("source `{}` is there already, skipped", request.name)]);
+        if if_not_exists && self.look(name, |_| ()).is_ok() {
+            return Ok(vec![format!("source `{name}` is there already, skipped")]);
         }
-        let name = self.check_name(&request.name)?;
-        let connector = self.connectors.iter().find(|c| c.accepts(&request.url));
-        let connector = connector.ok_or_else(|| no_connector(&request.url, &self.connectors))?;
-        let options = connector.spec().check(request.options)?;
+        let name = self.check_name(name)?;
+        let connector = self.connectors.iter().find(|c| c.accepts(&url));
+        let connector = connector.ok_or_else(|| no_connector(&url, &self.connectors))?;
+        let options = connector.spec().check(options)?;
         let mut record = SourceRecord {
             name: name.clone(),
             connector: connector.spec().name.to_string(),
-            sealed_url: self.key.seal(&self.env, &request.url)?,
-            shown_url: without_password(&request.url),
+            sealed_url: self.key.seal(&self.env, &url)?,
+            shown_url: without_password(&url),
             options,
             paused: false,
             owned: self.dropped.lock().get(&name).map(|(_, left)| left.clone()).unwrap_or_default(),
             dropped_at_seq: None,
         };
-        let source = self.open_source(&record, request.url)?;
+        let source = self.open_source(&record, url)?;
         let notices = judge(&name, source.check().await?)?;
         record.owned = source.remote_objects().into_iter().collect();
         self.save(&record).await?;
@@ -397,7 +427,7 @@ impl SourceControl for Sources {
         let _one = self.declaring.lock().await;
         let record = match self.look(name, |r| r.record.clone()) {
             Ok(record) => record,
-            Err(_) if if_exists => return Ok(vec![format!("there is no source `{name}`, skipped")]),
+            Err(_) if if_exists => return Ok(vec![format!("there is no source `{}`, skipped", shown_name(name))]),
             Err(error) => return Err(error),
         };
         let tables = self.table_records(&record.name).await?;
@@ -447,7 +477,7 @@ impl SourceControl for Sources {
         }
     }
 
-    async fn show_create(&self, name: &str) -> Result<String> {
+    fn show_create(&self, name: &str) -> Result<String> {
         self.look(name, |r| {
             let quote = |text: &str| format!("'{}'", text.replace('\'', "''"));
             let options: Vec<_> = r.record.options.0.iter().map(|(k, v)| format!("{k} = {}", quote(v))).collect();
@@ -456,11 +486,11 @@ impl SourceControl for Sources {
         })
     }
 
-    fn sources(&self) -> Vec<SourceStatus> {
+    pub fn sources(&self) -> Vec<SourceStatus> {
         self.running.lock().values().map(|r| self.status(r)).collect()
     }
 
-    fn tables(&self) -> Vec<SourceTableStatus> {
+    pub fn tables(&self) -> Vec<SourceTableStatus> {
         self.running.lock().values().flat_map(|r| r.shared.with(|f| f.tables.values().cloned().collect::<Vec<_>>())).collect()
     }
 }

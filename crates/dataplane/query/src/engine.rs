@@ -17,7 +17,7 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use mainstem_env::{DiskStore, Env};
-use mainstem_types::sources::SourceControl;
+use mainstem_types::control::Control;
 use mainstem_types::sql::{ClientInfo, SqlService, SqlSession};
 use mainstem_types::{Error, Result};
 use mainstem_warehouse::Snapshot;
@@ -37,7 +37,7 @@ pub(crate) const DATABASE: &str = "main";
 pub struct QueryEngine {
     pub(crate) env: Env,
     pub(crate) snapshots: SnapshotSource,
-    pub(crate) control: Arc<dyn SourceControl>,
+    pub(crate) control: Arc<dyn Control>,
     pub(crate) settings: QuerySettings,
     pub(crate) facts: Arc<dyn SystemFacts>,
     /// All that names in SQL can mean.
@@ -63,7 +63,7 @@ impl QueryEngine {
     pub fn new(
         env: Env,
         snapshots: SnapshotSource,
-        control: Arc<dyn SourceControl>,
+        control: Arc<dyn Control>,
         settings: QuerySettings,
         facts: Arc<dyn SystemFacts>,
     ) -> Result<Arc<Self>> {

@@ -191,7 +191,7 @@ impl Scope {
             ));
         }
         if !view.readable {
-            let progress = self.engine.control.tables().into_iter().find(|t| {
+            let progress = self.engine.facts.source_tables().into_iter().find(|t| {
                 t.source == view.record.source && view.record.schema.name == TableName::new(&t.schema_name, &t.table_name)
             });
             let estimated = progress.as_ref().and_then(|p| p.rows_estimated).map_or(String::new(), |n| format!(" of about {n}"));

@@ -142,9 +142,15 @@ fn statements_of_a_session() {
             &["SELECT statement FROM mainstem.sessions WHERE '?' <> '?'"],
         ),
         ("SELECT table_name, rows FROM mainstem.tables WHERE table_name = 'tiny'", &["tiny|2"]),
-        ("PAUSE SOURCE shop", &["PAUSE SOURCE", "paused shop"]),
+        ("PAUSE SOURCE shop", &["PAUSE SOURCE", "PAUSE SOURCE shop"]),
         ("SHOW CREATE SOURCE shop", &["CREATE SOURCE shop FROM '...'"]),
         ("SELECT name FROM mainstem.sources", &["shop"]),
+        ("SHOW SOURCES", &["shop|postgres|streaming|NULL|0|0|NULL|NULL"]),
+        ("SHOW password_encryption", &["scram-sha-256"]),
+        (
+            "ALTER USER CURRENT_USER PASSWORD 'geheim'",
+            &["ERROR 0A000: ALTER ROLE is not supported yet [`admin` is the only user.]"],
+        ),
         ("SELECT 'shop.tiny'::regclass = (SELECT oid FROM pg_class WHERE relname = 'tiny')", &["true"]),
     ]);
 }

@@ -14,7 +14,7 @@ use crate::functions::Setter;
 use crate::metrics;
 use crate::plan::Scope;
 use crate::sql::commands::{Command, Isolation};
-use crate::sql::{commands, rewrite, sources, text};
+use crate::sql::{commands, declarations, rewrite, text};
 use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use cursors::Cursors;
@@ -338,14 +338,17 @@ impl Session {
         if text::Cursor::new(sql)?.is_empty() {
             return Ok((Kind::Empty, None));
         }
-        if let Some(statement) = sources::parse(sql)? {
-            return Ok((Kind::Source(Arc::new(statement)), None));
+        if declarations::shows_sources(sql)? {
+            return self.parse("SELECT * FROM mainstem.sources");
+        }
+        if let Some(declaration) = declarations::parse(sql, &self.facts.principal)? {
+            return Ok((Kind::Declaration(declaration), None));
         }
         if let Some(command) = commands::parse(sql)? {
             return Ok((Kind::Command(command), None));
         }
         let scope = self.scope()?;
-        if let Some(commands::Declaration { name, hold, query }) = commands::declaration(sql)? {
+        if let Some(commands::DeclaredCursor { name, hold, query }) = commands::declared_cursor(sql)? {
             let skipped = sql.chars().count() - query.chars().count();
             let (statement, _) = parse_query(&scope, query).map_err(|error| match error.position() {
                 Some(position) => error.at(position + skipped as u32),

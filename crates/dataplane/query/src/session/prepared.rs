@@ -7,9 +7,7 @@ use crate::functions::keeps_source_type;
 use crate::plan::Scope;
 use crate::sql::commands::Command;
 use crate::sql::errors::from_engine;
-use crate::sql::sources::SourceStatement;
 use crate::sql::{names, rewrite};
-use crate::system;
 use crate::tables::{Kind as CellKind, Rows};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
@@ -18,8 +16,8 @@ use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast::Statement;
 use futures::StreamExt;
+use mainstem_types::control::{self, Declaration};
 use mainstem_types::schema::SOURCE_TYPE_KEY;
-use mainstem_types::sources::SourceControl;
 use mainstem_types::sql::{Outcome, Parameter, PreparedStatement};
 use mainstem_types::{Error, Result};
 use mainstem_warehouse::Snapshot;
@@ -30,7 +28,7 @@ use std::sync::Arc;
 pub(super) enum Kind {
     Empty,
     Command(Command),
-    Source(Arc<SourceStatement>),
+    Declaration(Declaration),
     /// A query, and the cursor that is to hold its rows.
     Query(Arc<Statement>, Option<Holder>),
 }
@@ -87,13 +85,7 @@ impl Prepared {
                     prepared.planned = Mutex::new(Some((scope.snapshot.clone(), plan, scope.notices())));
                 }
             }
-            Kind::Source(statement) => {
-                prepared.columns = match statement.as_ref() {
-                    SourceStatement::ShowAll => Some(system::sources_columns()),
-                    SourceStatement::ShowCreate(_) => Some(text_columns("create_source")),
-                    _ => None,
-                }
-            }
+            Kind::Declaration(declaration) => prepared.columns = declaration.shows().map(text_columns),
             Kind::Command(Command::Show(name)) => prepared.columns = Some(text_columns(spelled(name))),
             Kind::Command(Command::ShowAll) => prepared.columns = Some(all_settings(&[]).schema()),
             Kind::Command(Command::Fetch { cursor, shown: true, .. }) => {
@@ -141,37 +133,20 @@ impl Prepared {
         Ok(Outcome::Done { tag: "DECLARE CURSOR".into(), notices })
     }
 
-    async fn source(&self, statement: &SourceStatement) -> Result<Outcome> {
-        let control = &self.session.engine.control;
-        let done = |tag: &str, notices| Ok(Outcome::Done { tag: tag.to_string(), notices });
-        match statement {
-            SourceStatement::Create(request) => done("CREATE SOURCE", control.create(request.clone()).await?),
-            SourceStatement::Alter { name, options } => done("ALTER SOURCE", control.alter(name, options.clone()).await?),
-            SourceStatement::Pause(name) => done("PAUSE SOURCE", control.pause(name).await?),
-            SourceStatement::Resume(name) => done("RESUME SOURCE", control.resume(name).await?),
-            SourceStatement::Resync { name, table } => done("RESYNC SOURCE", control.resync(name, table.as_deref()).await?),
-            SourceStatement::Drop { name, if_exists, mode } => {
-                done("DROP SOURCE", SourceControl::drop(control.as_ref(), name, *if_exists, *mode).await?)
-            }
-            SourceStatement::Wait { name, until, timeout } => {
-                control.wait(name, until.as_deref(), *timeout).await?;
-                done("WAIT", Vec::new())
-            }
-            SourceStatement::ShowAll => rows(system::sources_rows(control.as_ref())),
-            SourceStatement::ShowCreate(name) => {
-                let mut shown = Rows::new(&[("create_source", CellKind::Text)]);
-                shown.push(vec![control.show_create(name).await?.into()]);
-                rows_as(shown, self.columns.clone())
-            }
-        }
-    }
-
-    /// Runs a command of ours beside cancel and the statement timeout.
-    async fn interruptible(&self, statement: &SourceStatement) -> Result<Outcome> {
-        let mut interrupt = self.session.started(&self.sql);
-        let outcome = interrupt.or(self.source(statement)).await.and_then(|outcome| outcome);
+    /// Hands a declaration on, beside cancel and the statement timeout.
+    async fn declare(&self, declaration: &Declaration) -> Result<Outcome> {
+        // Others see its kind and its name, whatever else stands in the text.
+        let mut interrupt = self.session.started(&format!("{declaration:?}"));
+        let done = self.session.engine.control.execute(&self.session.facts.principal, declaration.clone());
+        let outcome = interrupt.or(done).await.and_then(|outcome| outcome);
         self.session.facts.running.lock().active = false;
-        outcome
+        let control::Outcome { notices, text } = outcome?;
+        if declaration.shows().is_none() {
+            return Ok(Outcome::Done { tag: declaration.tag().into(), notices });
+        }
+        let mut shown = Rows::new(&[("text", CellKind::Text)]);
+        shown.push(vec![text.into()]);
+        rows_as(shown, self.columns.clone())
     }
 
     async fn run(&self, parameters: Vec<Parameter>) -> Result<Outcome> {
@@ -179,7 +154,7 @@ impl Prepared {
         match &self.kind {
             Kind::Empty => Ok(Outcome::Empty),
             Kind::Query(statement, holder) => self.query(statement, holder.as_ref(), parameters).await,
-            Kind::Source(statement) => self.interruptible(statement).await,
+            Kind::Declaration(declaration) => self.declare(declaration).await,
             Kind::Command(Command::Show(name)) => {
                 let Some(value) = self.session.show(name) else {
                     let error = Error::fix(codes::UNKNOWN_SETTING, format!("unrecognized configuration parameter \"{name}\""));

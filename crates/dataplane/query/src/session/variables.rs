@@ -1,8 +1,8 @@
 //! Run-time settings of a session: SET, SHOW, RESET.
 
 use crate::codes;
+use crate::sql::declarations::duration;
 use crate::sql::errors::nearest;
-use crate::sql::sources::duration;
 use mainstem_types::{Error, Result};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -38,6 +38,7 @@ pub(super) const DEFAULTS: &[(&str, &str)] = &[
     ("lock_timeout", "0"),
     ("max_identifier_length", "63"),
     ("max_index_keys", "32"),
+    ("password_encryption", "scram-sha-256"),
     ("row_security", "on"),
     ("search_path", "\"$user\", public"),
     ("server_encoding", "UTF8"),

@@ -110,7 +110,7 @@ fn savepoint(c: &mut Cursor) -> Result<String> {
 
 /// `DECLARE name [BINARY] [INSENSITIVE] [[NO] SCROLL] CURSOR [{ WITH | WITHOUT } HOLD] FOR query`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Declaration<'a> {
+pub(crate) struct DeclaredCursor<'a> {
     pub(crate) name: String,
     /// Lives on after its transaction.
     pub(crate) hold: bool,
@@ -119,7 +119,7 @@ pub(crate) struct Declaration<'a> {
 }
 
 /// The head of the statement when it declares a cursor.
-pub(crate) fn declaration(sql: &str) -> Result<Option<Declaration<'_>>> {
+pub(crate) fn declared_cursor(sql: &str) -> Result<Option<DeclaredCursor<'_>>> {
     const SYNTAX: &str = "DECLARE name CURSOR [WITH HOLD] FOR query";
     let mut c = Cursor::new(sql)?;
     if !c.take(&["declare"]) {
@@ -136,7 +136,7 @@ pub(crate) fn declaration(sql: &str) -> Result<Option<Declaration<'_>>> {
     c.expect("for", SYNTAX)?;
     let skipped = c.position() as usize - 1;
     let query = sql.char_indices().nth(skipped).map_or("", |(at, _)| &sql[at..]);
-    Ok(Some(Declaration { name, hold, query }))
+    Ok(Some(DeclaredCursor { name, hold, query }))
 }
 
 /// The direction and the cursor of FETCH and MOVE.
@@ -360,9 +360,9 @@ mod tests {
         check("MOVE FORWARD ALL IN c", fetched(None, false));
         check("CLOSE c", Some(Command::CloseCursor(Some("c".into()))));
         check("CLOSE ALL", Some(Command::CloseCursor(None)));
-        let declared = declaration("DECLARE \"Ä\" NO SCROLL CURSOR WITH HOLD FOR  SELECT 'ü'").unwrap();
-        assert_eq!(declared, Some(Declaration { name: "Ä".into(), hold: true, query: "SELECT 'ü'" }));
-        assert_eq!(declaration("SELECT 1").unwrap(), None);
+        let declared = declared_cursor("DECLARE \"Ä\" NO SCROLL CURSOR WITH HOLD FOR  SELECT 'ü'").unwrap();
+        assert_eq!(declared, Some(DeclaredCursor { name: "Ä".into(), hold: true, query: "SELECT 'ü'" }));
+        assert_eq!(declared_cursor("SELECT 1").unwrap(), None);
         assert_eq!(parse("FETCH PRIOR FROM c").unwrap_err().code().sqlstate, "55000");
         check("savepoint a", Some(Command::Savepoint("a".into())));
         check("RELEASE SAVEPOINT A", Some(Command::Release("a".into())));

@@ -290,7 +290,7 @@ pub(crate) fn syntax(error: ParserError, sql: &str) -> Error {
     let message = match text.split_once(", found: ") {
         Some((_, "EOF")) => "syntax error at end of input".to_string(),
         Some((expected, found)) => {
-            let found = match found.chars().any(|c| matches!(c, '\'' | '$')) {
+            let found = match found.chars().any(|c| matches!(c, '\'' | '$' | '"')) {
                 true => "a string".to_string(),
                 false => format!("\"{found}\""),
             };

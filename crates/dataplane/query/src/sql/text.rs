@@ -115,6 +115,7 @@ pub(crate) fn shown(token: &Token) -> String {
     match token {
         Token::EOF => "end of input".into(),
         token if is_string(token) => "a string".into(),
+        Token::Word(word) if word.quote_style.is_some() => "a quoted name".into(),
         token => format!("\"{token}\""),
     }
 }
@@ -124,13 +125,20 @@ pub(crate) struct Cursor<'a> {
     sql: &'a str,
     tokens: Vec<TokenWithSpan>,
     at: usize,
+    /// Whether errors name the token that they met.
+    names_tokens: bool,
 }
 
 impl<'a> Cursor<'a> {
     pub(crate) fn new(sql: &'a str) -> Result<Self> {
         let mut tokens = tokens(sql)?;
         tokens.retain(|t| !matches!(t.token, Token::Whitespace(_) | Token::SemiColon | Token::EOF));
-        Ok(Self { sql, tokens, at: 0 })
+        Ok(Self { sql, tokens, at: 0, names_tokens: true })
+    }
+
+    /// Its errors repeat nothing of the text.
+    pub(crate) fn secretive(self) -> Self {
+        Self { names_tokens: false, ..self }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -218,6 +226,7 @@ impl<'a> Cursor<'a> {
     pub(crate) fn unexpected(&self, expected: &str, syntax: &str) -> Error {
         let message = match self.peek() {
             Token::EOF => format!("syntax error at end of input: expected {expected}"),
+            _ if !self.names_tokens => format!("syntax error: expected {expected}"),
             token => format!("syntax error at or near {}: expected {expected}", shown(token)),
         };
         let error = Error::fix(codes::SYNTAX, message).at(self.position());

@@ -3,14 +3,13 @@
 use crate::plan::Scope;
 use crate::tables::{Cell, Kind, Rows};
 use arrow::datatypes::SchemaRef;
-use mainstem_types::sources::SourceControl;
 use mainstem_warehouse::TableView;
 
 pub(super) const TABLES: &[&str] = &["sources", "source_tables", "tables", "topics", "dead_letters", "settings", "sessions"];
 
 pub(super) fn rows(scope: &Scope, table: &str) -> Option<Rows> {
     match table {
-        "sources" => Some(sources_rows(scope.engine.control.as_ref())),
+        "sources" => Some(sources(scope)),
         "source_tables" => Some(source_tables(scope)),
         "tables" => Some(tables(scope)),
         "topics" => Some(topics(scope)),
@@ -21,8 +20,8 @@ pub(super) fn rows(scope: &Scope, table: &str) -> Option<Rows> {
     }
 }
 
-fn sources() -> Rows {
-    Rows::new(&[
+fn sources(scope: &Scope) -> Rows {
+    let mut rows = Rows::new(&[
         ("name", Kind::Text),
         ("connector", Kind::Text),
         ("state", Kind::Text),
@@ -31,17 +30,8 @@ fn sources() -> Rows {
         ("lag_ms", Kind::Int8),
         ("error_code", Kind::Text),
         ("error", Kind::Text),
-    ])
-}
-
-/// Columns of `mainstem.sources` and SHOW SOURCES.
-pub(crate) fn sources_columns() -> SchemaRef {
-    sources().schema()
-}
-
-pub(crate) fn sources_rows(control: &dyn SourceControl) -> Rows {
-    let mut rows = sources();
-    for source in control.sources() {
+    ]);
+    for source in scope.engine.facts.sources() {
         rows.push(vec![
             source.name.to_string().into(),
             source.connector.into(),
@@ -69,7 +59,7 @@ fn source_tables(scope: &Scope) -> Rows {
         ("error_code", Kind::Text),
         ("error", Kind::Text),
     ]);
-    for table in scope.engine.control.tables() {
+    for table in scope.engine.facts.source_tables() {
         rows.push(vec![
             table.source.to_string().into(),
             table.schema_name.into(),

@@ -9,7 +9,6 @@ mod relations;
 mod types;
 
 pub(crate) use keys::{definitions, quoted, sizes};
-pub(crate) use mainstem::{sources_columns, sources_rows};
 pub(crate) use pg_catalog::Library;
 pub(crate) use types::{format_type, type_name, types_by_name};
 
@@ -17,12 +16,15 @@ use crate::codes;
 use crate::enforce::Pass;
 use crate::plan::Scope;
 use datafusion::catalog::TableProvider;
+use mainstem_types::sources::{SourceStatus, SourceTableStatus};
 use mainstem_types::{Error, Result, TableName};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Facts that other parts have and `mainstem.*` shows.
 pub trait SystemFacts: Send + Sync {
+    fn sources(&self) -> Vec<SourceStatus>;
+    fn source_tables(&self) -> Vec<SourceTableStatus>;
     fn topics(&self) -> Vec<TopicFact>;
     /// Effective settings; secrets already masked.
     fn settings(&self) -> Vec<SettingFact>;

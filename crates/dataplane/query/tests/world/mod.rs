@@ -6,6 +6,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use async_trait::async_trait;
 use mainstem_env::Env;
 use mainstem_query::{DeadLetterFact, QueryEngine, QuerySettings, SettingFact, SystemFacts, TopicFact};
+use mainstem_types::control::{self, Control, Declaration, Router, SourceDeclaration};
 use mainstem_types::sources::*;
 use mainstem_types::sql::{ClientInfo, SqlService, SqlSession};
 use mainstem_types::*;
@@ -15,7 +16,6 @@ use roaring::RoaringBitmap;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
 
 pub struct World {
     engine: Arc<QueryEngine>,
@@ -27,31 +27,17 @@ pub struct World {
 struct Nothing;
 
 #[async_trait]
-impl SourceControl for Nothing {
-    async fn create(&self, _: CreateSource) -> Result<Vec<Notice>> {
-        Ok(vec![])
+impl Control<SourceDeclaration> for Nothing {
+    async fn execute(&self, _: &Principal, declaration: SourceDeclaration) -> Result<control::Outcome> {
+        let text = match &declaration {
+            SourceDeclaration::ShowCreate { name } => Some(format!("CREATE SOURCE {name} FROM '...'")),
+            _ => None,
+        };
+        Ok(control::Outcome { notices: vec![format!("{:?}", Declaration::Source(declaration))], text })
     }
-    async fn alter(&self, _: &str, _: BTreeMap<String, String>) -> Result<Vec<Notice>> {
-        Ok(vec![])
-    }
-    async fn pause(&self, name: &str) -> Result<Vec<Notice>> {
-        Ok(vec![format!("paused {name}")])
-    }
-    async fn resume(&self, _: &str) -> Result<Vec<Notice>> {
-        Ok(vec![])
-    }
-    async fn resync(&self, _: &str, _: Option<&str>) -> Result<Vec<Notice>> {
-        Ok(vec![])
-    }
-    async fn drop(&self, _: &str, _: bool, _: DropMode) -> Result<Vec<Notice>> {
-        Ok(vec![])
-    }
-    async fn wait(&self, _: &str, _: Option<&str>, _: Option<Duration>) -> Result<()> {
-        Ok(())
-    }
-    async fn show_create(&self, name: &str) -> Result<String> {
-        Ok(format!("CREATE SOURCE {name} FROM '...'"))
-    }
+}
+
+impl SystemFacts for Nothing {
     fn sources(&self) -> Vec<SourceStatus> {
         vec![SourceStatus {
             name: SourceName::new("shop").unwrap(),
@@ -64,12 +50,9 @@ impl SourceControl for Nothing {
             error: None,
         }]
     }
-    fn tables(&self) -> Vec<SourceTableStatus> {
+    fn source_tables(&self) -> Vec<SourceTableStatus> {
         vec![]
     }
-}
-
-impl SystemFacts for Nothing {
     fn topics(&self) -> Vec<TopicFact> {
         vec![]
     }
@@ -275,7 +258,8 @@ fn snapshot(dir: &Path, pieces: &Pieces) -> Snapshot {
 fn engine(snapshot: Arc<Mutex<Arc<Snapshot>>>, partitions: usize) -> Arc<QueryEngine> {
     let settings = QuerySettings { partitions, batch_rows: 64, ..QuerySettings::default() };
     let source = Arc::new(move || Ok(snapshot.lock().unwrap().clone()));
-    QueryEngine::new(Env::real(), source, Arc::new(Nothing), settings, Arc::new(Nothing)).unwrap()
+    let control = Arc::new(Router { sources: Arc::new(Nothing), users: None });
+    QueryEngine::new(Env::real(), source, control, settings, Arc::new(Nothing)).unwrap()
 }
 
 impl World {
