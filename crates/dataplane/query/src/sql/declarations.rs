@@ -83,7 +83,7 @@ fn password(c: &mut Cursor, syntax: &str) -> Result<String> {
     let other = matches!(c.peek(), Token::Word(word) if word.quote_style.is_none()) && !c.is(&["password"]);
     if other {
         let error = Error::fix(codes::NOT_SUPPORTED, "attributes of users other than PASSWORD are not supported yet");
-        return Err(error.at(c.position()).hint(format!("Syntax: {syntax}")));
+        return Err(error.at(c.position()).hint(format!("Syntax: {syntax};")));
     }
     c.expect("password", syntax)?;
     let password = c.string("the password in quotes", syntax)?;
