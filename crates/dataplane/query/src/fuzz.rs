@@ -1,6 +1,7 @@
 //! What `fuzz/` feeds with any text: splitting into statements and the statements of our own. Read or refused, never a panic.
 
-use crate::sql::{commands, sources, text};
+use crate::sql::{commands, declarations, text};
+use mainstem_types::Principal;
 
 /// A text of any number of statements.
 pub fn statements(sql: &str) {
@@ -9,7 +10,7 @@ pub fn statements(sql: &str) {
     for statement in &statements {
         assert!(!statement.is_empty() && sql.contains(statement), "a statement is a part of its text");
         let _ = commands::parse(statement);
-        let _ = commands::declaration(statement);
-        let _ = sources::parse(statement);
+        let _ = commands::declared_cursor(statement);
+        let _ = declarations::parse(statement, &Principal::admin());
     }
 }
