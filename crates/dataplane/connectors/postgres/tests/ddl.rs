@@ -90,13 +90,13 @@ async fn rows_that_change_behind_the_logs_back_are_copied_anew() {
 async fn rows_that_print_differently_are_copied_anew() {
     let start = "CREATE SCHEMA app; CREATE TYPE mood AS ENUM ('ok', 'bad'); CREATE TYPE pair AS (m mood, n int);
         CREATE DOMAIN feeling AS mood; CREATE TYPE span AS RANGE (subtype = mood); CREATE TYPE alone AS ENUM ('one');
-        CREATE TABLE app.named (id int PRIMARY KEY); CREATE FUNCTION app.f(pair) RETURNS int LANGUAGE sql AS 'SELECT 1';
+        CREATE TABLE app.named (id int PRIMARY KEY); CREATE VIEW app.seen AS SELECT 1 AS one; CREATE FUNCTION app.f(pair) RETURNS int LANGUAGE sql AS 'SELECT 1';
         CREATE TABLE t (id int PRIMARY KEY, a int, one alone);
         CREATE TABLE e (id int PRIMARY KEY, m mood, list feeling[], p pair, s span);
         CREATE TABLE n (id int PRIMARY KEY, c regclass, f regprocedure[], k regnamespace);
         INSERT INTO t VALUES (1, 1, 'one');
         INSERT INTO e VALUES (1, 'ok', '{ok,bad}', '(bad,1)', '[ok,bad]');
-        INSERT INTO n VALUES (1, 'app.named', '{app.f(public.pair)}', 'app')";
+        INSERT INTO n VALUES (1, 'app.named', '{app.f(public.pair)}', 'app'), (2, 'app.seen', NULL, NULL)";
     let mut followed = Followed::new(start).await;
     let deeds = [
         ("ALTER TYPE mood RENAME VALUE 'ok' TO 'fine'", 1),
@@ -111,7 +111,7 @@ async fn rows_that_print_differently_are_copied_anew() {
         ("CREATE SEQUENCE app.another", 0),
         ("ALTER SCHEMA app RENAME TO moved", 1),
         ("ALTER TABLE e DROP COLUMN s; INSERT INTO e VALUES (2, 'fine')", 0),
-        ("DROP TABLE moved.renamed", 1),
+        ("DROP VIEW moved.seen", 1),
     ];
     for (deed, stale) in deeds {
         followed.check(deed, stale).await;
