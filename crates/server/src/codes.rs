@@ -11,4 +11,6 @@ pub const DATA_DIR: Code = Code::new("CFG-006", "58030");
 pub const NO_SOURCE_URL: Code = Code::new("CFG-007", "F0000");
 pub const USERS: Code = Code::new("CFG-008", "XX001");
 pub const CHECK_FAILED: Code = Code::new("CFG-009", "55000");
+/// The disk of the data directory is nearly full.
+pub const DISK_LOW: Code = Code::new("CFG-011", "53100");
 pub const DAMAGED: Code = Code::new("CFG-010", "XX001");

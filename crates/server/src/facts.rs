@@ -1,6 +1,7 @@
 //! What the server knows of itself, for `/readyz`, `/metrics` and the system schema.
 
 use crate::config::Setting;
+use crate::disk::DiskWatch;
 use mainstem_http::{HealthFacts, Sample};
 use mainstem_log::{EventLog, LocalLog};
 use mainstem_pipeline::Sources;
@@ -17,6 +18,7 @@ pub struct Facts {
     settings: Vec<Setting>,
     parts: RwLock<Option<(Arc<LocalLog>, Arc<Sources>)>>,
     metrics: Vec<&'static dyn Metric>,
+    disk: Arc<DiskWatch>,
 }
 
 /// The metrics of all parts, in the order of the data's way.
@@ -29,13 +31,14 @@ fn declared() -> Vec<&'static dyn Metric> {
         mainstem_warehouse::metrics::all(),
         mainstem_query::metrics::all(),
         mainstem_pgwire::metrics::all(),
+        crate::disk::metrics(),
     ]
     .concat()
 }
 
 impl Facts {
-    pub fn new(settings: Vec<Setting>) -> Arc<Self> {
-        Arc::new(Self { ready: AtomicBool::new(false), settings, parts: RwLock::new(None), metrics: declared() })
+    pub fn new(settings: Vec<Setting>, disk: Arc<DiskWatch>) -> Arc<Self> {
+        Arc::new(Self { ready: AtomicBool::new(false), settings, parts: RwLock::new(None), metrics: declared(), disk })
     }
 
     pub fn connect(&self, log: Arc<LocalLog>, sources: Arc<Sources>) {
@@ -55,10 +58,14 @@ impl HealthFacts for Facts {
         if mainstem_log::metrics::POISONED.get() != 0 {
             return vec!["the log takes no more appends after a disk error: mend the disk, then restart".to_string()];
         }
-        Vec::new()
+        // One that is nearly full takes everything still.
+        let full = self.disk.trouble().filter(|trouble| trouble.full);
+        full.map(|trouble| trouble.message).into_iter().collect()
     }
 
     fn metrics(&self) -> Vec<&'static dyn Metric> {
+        // Asked, so that its metrics are of now.
+        let _ = self.disk.trouble();
         self.metrics.clone()
     }
 

@@ -3,6 +3,8 @@
 mod codes;
 mod config;
 mod data_dir;
+mod disk;
+mod disk;
 mod facts;
 mod logging;
 mod offline;

@@ -2,6 +2,7 @@
 
 use crate::config::{Config, Loaded};
 use crate::data_dir::DataDir;
+use crate::disk::{self, DiskWatch};
 use crate::facts::Facts;
 use crate::registry;
 use crate::users::{self, Users};
@@ -43,12 +44,14 @@ impl Server {
         let path = std::path::absolute(&data.path).unwrap_or_else(|_| data.path.clone());
         let (stop, stopping) = watch::channel(false);
         // The doors are bound first: a port in use is told before anything is recovered. HTTP answers "not ready" meanwhile.
-        let facts = Facts::new(settings);
+        let watch = DiskWatch::new(env.clone(), &path, config.log.disk_reserve_bytes);
+        let facts = Facts::new(settings, watch.clone());
         let http = bind_http(&env, &config, &facts).await?;
         let http_address = http.as_ref().map(HttpServer::local_addr).transpose()?;
         let mut doors: Vec<_> =
             http.map(|http| mainstem_env::spawn("http", http.run(stopped(stopping.clone())))).into_iter().collect();
 
+        disk::make_room(&env, &path)?;
         let log = LocalLog::open(env.clone(), &path.join("log"), config.log.clone())?;
         let face: Arc<dyn EventLog> = log.clone();
         let schemas = Arc::new(Schemas::load(face.clone()).await?);
@@ -65,6 +68,7 @@ impl Server {
             connectors: registry::connectors(),
             key,
             spool_dir: path.join("spool").join("sources"),
+            disk: Arc::new(move || watch.trouble()),
         })
         .await?;
         facts.connect(log.clone(), sources.clone());
@@ -81,6 +85,7 @@ impl Server {
         let pg = bind_pg(&env, &config, engine, users).await?;
         let pg_address = pg.as_ref().map(PgServer::local_addr).transpose()?;
         doors.extend(pg.map(|pg| mainstem_env::spawn("pgwire", pg.run(stopped(stopping)))));
+        doors.push(mainstem_env::spawn("ballast", disk::keep_ballast(env.clone(), path.clone())));
         facts.ready();
         Ok(Self { _data: data, log, warehouse, sources, control, pg: pg_address, http: http_address, made_password, stop, doors })
     }

@@ -6,6 +6,7 @@
 
 mod alter;
 mod bad_input;
+mod damage;
 mod ddl;
 mod decode;
 mod faults;

@@ -82,6 +82,10 @@ pub trait Disk: Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Makes `to` another name of `from`; fails when `to` is there.
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Makes `link` a symbolic link to `target`, relative to the link's directory; fails when `link` is there.
+    fn symlink(&self, _target: &Path, _link: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
     fn exists(&self, path: &Path) -> bool;
@@ -200,6 +204,10 @@ impl Disk for RealDisk {
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::hard_link(from, to)
+    }
+
+    fn symlink(&self, target: &Path, link: &Path) -> io::Result<()> {
+        std::os::unix::fs::symlink(target, link)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {

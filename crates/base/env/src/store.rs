@@ -1,7 +1,7 @@
 //! An `ObjectStore` over the disk, so that Parquet readers and DataFusion do their I/O through the same seam as everything else.
 //! Locations are absolute paths without the leading slash.
 
-use crate::{Disk, OpenMode};
+use crate::{Disk, DiskFile, OpenMode};
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -19,11 +19,25 @@ use std::sync::Arc;
 /// The disk as an object store, for libraries that read through one. Puts are whole-file and durable; multipart, copy and rename are not needed and refused.
 pub struct DiskStore {
     disk: Arc<dyn Disk>,
+    /// What every location is read from.
+    opened: Option<Arc<dyn DiskFile>>,
 }
 
 impl DiskStore {
     pub fn new(disk: Arc<dyn Disk>) -> Self {
-        Self { disk }
+        Self { disk, opened: None }
+    }
+
+    /// A store of one file, opened already: whatever location is asked for is read from it.
+    pub fn of_file(disk: Arc<dyn Disk>, file: Arc<dyn DiskFile>) -> Self {
+        Self { disk, opened: Some(file) }
+    }
+
+    fn file(&self, location: &Location) -> Result<Arc<dyn DiskFile>> {
+        match &self.opened {
+            Some(file) => Ok(file.clone()),
+            None => self.disk.open(&path_of(location), OpenMode::Read).map_err(|e| store_error(location, e)),
+        }
     }
 }
 
@@ -81,7 +95,7 @@ impl ObjectStore for DiskStore {
 
     async fn get_opts(&self, location: &Location, options: GetOptions) -> Result<GetResult> {
         let at = |e| store_error(location, e);
-        let file = self.disk.open(&path_of(location), OpenMode::Read).map_err(at)?;
+        let file = self.file(location)?;
         let size = file.len().map_err(at)?;
         let range = match options.range {
             None => 0..size,
@@ -100,7 +114,7 @@ impl ObjectStore for DiskStore {
 
     async fn get_ranges(&self, location: &Location, ranges: &[std::ops::Range<u64>]) -> Result<Vec<Bytes>> {
         let at = |e| store_error(location, e);
-        let file = self.disk.open(&path_of(location), OpenMode::Read).map_err(at)?;
+        let file = self.file(location)?;
         let read = |range: &std::ops::Range<u64>| {
             let mut bytes = vec![0; (range.end - range.start) as usize];
             file.read_exact_at(&mut bytes, range.start).map_err(at)?;

@@ -87,6 +87,9 @@ pub struct TableRecord {
     /// For partitioned and inherited tables: the query names of all above it, the nearest first; each is shown as a view over its leaves.
     #[serde(default, alias = "parent", deserialize_with = "one_or_more", skip_serializing_if = "Vec::is_empty")]
     pub parents: Vec<TableName>,
+    /// Its files are rewritten rather than given deletion vectors: for readers that know none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_vectors: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_code: Option<Arc<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

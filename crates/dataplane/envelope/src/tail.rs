@@ -3,7 +3,7 @@
 //! and with it the reading of the source.
 
 use async_trait::async_trait;
-use mainstem_types::{Barrier, Position, Result, SourceName, TableBatch};
+use mainstem_types::{Barrier, Code, Generation, Position, Result, SourceName, TableBatch, UpstreamId};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
@@ -72,6 +72,16 @@ pub struct Visible {
     pub at_us: i64,
 }
 
+/// A live table that is not what it should be and cannot go on: it has to be copied anew.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BrokenTable {
+    pub upstream: UpstreamId,
+    /// The youngest generation that it had when it broke; a copy under a higher one mends it.
+    pub generation: Generation,
+    pub code: Code,
+    pub message: String,
+}
+
 /// The live tables as a pipeline sees them. Implemented by `warehouse`.
 #[async_trait]
 pub trait LiveTables: Send + Sync {
@@ -80,6 +90,9 @@ pub trait LiveTables: Send + Sync {
 
     /// What is visible of a source; None before its first barrier.
     fn visible(&self, source: &SourceName) -> watch::Receiver<Option<Visible>>;
+
+    /// The tables of a source that cannot go on.
+    fn broken(&self, source: &SourceName) -> watch::Receiver<Vec<BrokenTable>>;
 
     /// Forgets a source: its tables disappear from queries and, with `files`, from disk.
     async fn forget(&self, source: &SourceName, files: bool) -> Result<()>;

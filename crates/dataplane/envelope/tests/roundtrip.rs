@@ -79,6 +79,7 @@ proptest! {
             schema: Arc::new(schema),
             dropped_columns: Default::default(),
             parents: (0..state).map(|n| TableName::new(&n.to_string(), &text)).collect(),
+            without_vectors: full,
             error_code: (!full).then(|| "PG-001".into()),
             error: (!full).then(|| text.as_str().into()),
             body: full.then(|| TableBody {

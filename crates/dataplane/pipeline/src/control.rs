@@ -9,13 +9,13 @@ use crate::shared::{Shared, SourceState};
 use async_trait::async_trait;
 use mainstem_connector::{Connector, Finding, Options, Severity, Source, SourceSettings};
 use mainstem_env::{Env, JoinOnDrop};
-use mainstem_envelope::tail::LiveTables;
+use mainstem_envelope::tail::{BrokenTable, LiveTables};
 use mainstem_envelope::{Decoder, Schemas, decode_table_record};
 use mainstem_log::EventLog;
 use mainstem_types::barrier::TABLE_TOPIC;
 use mainstem_types::control::{Control, DropMode, Notice, Outcome, SourceDeclaration, shown_name};
 use mainstem_types::sources::{SourceStatus, SourceTableStatus};
-use mainstem_types::{Error, Principal, Result, SourceName, TableRecord, TableState};
+use mainstem_types::{Code, Error, Principal, Result, SourceName, TableRecord, TableState, UpstreamId};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -33,7 +33,20 @@ pub struct SourcesParts {
     pub key: SecretKey,
     /// Directory for what sources keep on disk for a while; emptied at start.
     pub spool_dir: PathBuf,
+    /// What is wrong with the disk of the data directory, if anything is.
+    pub disk: DiskWatch,
 }
+
+/// What is wrong with the disk.
+pub struct DiskTrouble {
+    pub code: Code,
+    pub message: String,
+    /// Nothing can be appended.
+    pub full: bool,
+}
+
+/// Asked whenever the state of sources is.
+pub type DiskWatch = Arc<dyn Fn() -> Option<DiskTrouble> + Send + Sync>;
 
 /// All sources. One per server.
 pub struct Sources {
@@ -44,6 +57,7 @@ pub struct Sources {
     connectors: Vec<Arc<dyn Connector>>,
     key: SecretKey,
     spool_dir: PathBuf,
+    disk: DiskWatch,
     ids: Arc<TableIds>,
     running: Mutex<BTreeMap<SourceName, Running>>,
     /// Dropped sources of this name ended at this barrier, and what of theirs is left on the source's side.
@@ -80,6 +94,7 @@ impl Sources {
             connectors: parts.connectors,
             key: parts.key,
             spool_dir: parts.spool_dir,
+            disk: parts.disk,
             ids: Arc::new(ids),
             running: Mutex::default(),
             dropped: Mutex::default(),
@@ -171,6 +186,8 @@ impl Sources {
             stop: stopped,
             ingest,
             decoder: Decoder::new(self.schemas.clone()),
+            broken: self.live.broken(name),
+            without_vectors: record.options.0.get("deletion_vectors").is_some_and(|value| value == "off"),
         };
         let runner = Runner::new(parts).await?;
         Ok(Handle { commands: send, stop, task: mainstem_env::spawn("source", runner.run()) })
@@ -275,6 +292,15 @@ impl Sources {
         let mut visible = self.live.visible(&name);
         let reached = visible.wait_for(|v| v.as_ref().is_some_and(|v| v.seq >= seq)).await;
         reached.map(|_| ()).map_err(|_| stopped(name.as_str()))
+    }
+}
+
+/// A live table that broke has failed, whatever its source says of it, unless it is being copied anew.
+fn show_broken(status: &mut SourceTableStatus, broken: &BrokenTable) {
+    if matches!(status.state, TableState::Streaming | TableState::Paused) {
+        status.state = TableState::Failed;
+        status.error_code = Some(broken.code.id.to_string());
+        status.error = Some(broken.message.clone());
     }
 }
 
@@ -504,7 +530,18 @@ impl Sources {
     }
 
     pub fn tables(&self) -> Vec<SourceTableStatus> {
-        self.running.lock().values().flat_map(|r| r.shared.with(|f| f.tables.values().cloned().collect::<Vec<_>>())).collect()
+        let tables = |r: &Running| {
+            let broken = self.live.broken(&r.record.name).borrow().clone();
+            let state = |(id, status): (&UpstreamId, &SourceTableStatus)| {
+                let mut status = status.clone();
+                if let Some(broken) = broken.iter().find(|b| b.upstream == *id) {
+                    show_broken(&mut status, broken);
+                }
+                status
+            };
+            r.shared.with(|f| f.tables.iter().map(state).collect::<Vec<_>>())
+        };
+        self.running.lock().values().flat_map(tables).collect()
     }
 }
 
@@ -553,15 +590,25 @@ impl Sources {
                 (Some(v), Some(_)) => Some(((now_us - v.at_us) / 1000).max(0)),
                 _ => None,
             };
+            let (mut state, mut error_code, mut error) = (facts.state.as_str(), facts.error_code.clone(), facts.error.clone());
+            if let Some(trouble) = (self.disk)().filter(|_| running.runner.is_some()) {
+                if trouble.full {
+                    state = "disk_full";
+                }
+                // What keeps a source from going on is said before what may come.
+                if trouble.full || error.is_none() {
+                    (error_code, error) = (Some(trouble.code.id.to_string()), Some(trouble.message));
+                }
+            }
             SourceStatus {
                 name: running.record.name.clone(),
                 connector: running.record.connector.clone(),
-                state: facts.state.as_str().to_string(),
+                state: state.to_string(),
                 position: visible.map(|v| v.position.to_string()),
                 lag_bytes: behind,
                 lag_ms,
-                error_code: facts.error_code.clone(),
-                error: facts.error.clone(),
+                error_code,
+                error,
             }
         })
     }

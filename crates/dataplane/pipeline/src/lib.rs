@@ -13,5 +13,5 @@ mod secret;
 mod shared;
 mod tables;
 
-pub use control::{Sources, SourcesParts};
+pub use control::{DiskTrouble, DiskWatch, Sources, SourcesParts};
 pub use secret::SecretKey;

@@ -14,6 +14,7 @@ use crate::tables::{Change, Entry, Phase, Tables, query_name};
 use mainstem_connector::{FoundTable, Seen, Source, StreamItem};
 use mainstem_env::{Env, JoinOnDrop, Moment};
 use mainstem_envelope::Decoder;
+use mainstem_envelope::tail::BrokenTable;
 use mainstem_log::EventLog;
 use mainstem_types::{Error, ErrorKind, Position, Result, TableRecord, TableSchema, TableState, UpstreamId};
 use std::collections::{BTreeMap, HashSet};
@@ -56,6 +57,10 @@ pub struct RunnerParts {
     pub stop: watch::Receiver<bool>,
     pub ingest: IngestStart,
     pub decoder: Decoder,
+    /// Live tables that cannot go on.
+    pub broken: watch::Receiver<Vec<BrokenTable>>,
+    /// Whether tables are written without deletion vectors.
+    pub without_vectors: bool,
 }
 
 pub struct Runner {
@@ -85,6 +90,9 @@ pub struct Runner {
     looked: Option<Arc<Vec<FoundTable>>>,
     shown: Moment,
     backoff: Duration,
+    broken: watch::Receiver<Vec<BrokenTable>>,
+    /// When a table was last copied anew because it was broken, and how long it is left alone then.
+    mended: BTreeMap<UpstreamId, (Moment, Duration)>,
 }
 
 struct Discovered {
@@ -96,7 +104,8 @@ struct Discovered {
 impl Runner {
     pub async fn new(parts: RunnerParts) -> Result<Self> {
         let (events, copy_events) = mpsc::channel(COPIES_MAX);
-        let tables = Tables::new(parts.ingest.source.clone(), parts.records);
+        let mut tables = Tables::new(parts.ingest.source.clone(), parts.records);
+        tables.set_without_vectors(parts.without_vectors);
         let shown = parts.env.clock.moment();
         Ok(Self {
             env: parts.env,
@@ -121,6 +130,8 @@ impl Runner {
             looked: None,
             shown,
             backoff: BACKOFF_FIRST,
+            broken: parts.broken,
+            mended: BTreeMap::new(),
         })
     }
 
@@ -202,6 +213,7 @@ impl Runner {
 
     /// What is due between two items: tables that became whole, records to write, waiters to answer.
     async fn settle(&mut self, reader: &Reader) -> Result<()> {
+        self.mend_broken().await?;
         self.apply_ahead().await?;
         self.finish_copies().await?;
         let Some(passed) = self.passed.clone() else { return Ok(()) };

@@ -99,11 +99,8 @@ impl Entry {
         });
         self.phase = Phase::Copying;
         self.rows_copied = 0;
-        self.change_record(|r| {
-            r.state = TableState::Snapshotting;
-            r.error = None;
-            r.error_code = None;
-        });
+        // Why it is copied stays said until it is live.
+        self.change_record(|r| r.state = TableState::Snapshotting);
     }
 
     /// What going from the record's columns to `new` means.
@@ -172,6 +169,8 @@ fn same_column(a: &Column, b: &Column) -> bool {
 /// in it: there may be thousands.
 pub struct Tables {
     pub source: SourceName,
+    /// Whether tables are written without deletion vectors.
+    without_vectors: bool,
     entries: BTreeMap<UpstreamId, Entry>,
     /// Relations seen but not captured, with the reason.
     excluded: BTreeMap<UpstreamId, (TableName, String)>,
@@ -192,6 +191,7 @@ impl Tables {
         let all: BTreeSet<_> = entries.keys().copied().collect();
         Self {
             source,
+            without_vectors: false,
             entries,
             excluded: BTreeMap::new(),
             changed: BTreeSet::new(),
@@ -199,6 +199,15 @@ impl Tables {
             taken: Vec::new(),
             unsettled: all.clone(),
             unshown: all,
+        }
+    }
+
+    /// As the source's options have it now.
+    pub fn set_without_vectors(&mut self, without_vectors: bool) {
+        self.without_vectors = without_vectors;
+        for (id, entry) in self.entries.iter_mut().filter(|(_, entry)| entry.record.without_vectors != without_vectors) {
+            entry.change_record(|r| r.without_vectors = without_vectors);
+            self.changed.insert(*id);
         }
     }
 
@@ -251,6 +260,7 @@ impl Tables {
             parents: found.parents.iter().map(|p| query_name(&self.source, p)).collect(),
             schema,
             dropped_columns: BTreeSet::new(),
+            without_vectors: self.without_vectors,
             error_code: None,
             error: None,
             body: found.body.clone(),

@@ -126,8 +126,15 @@ fn world(env: &Env, settings: &QuerySettings) -> Result<Arc<RuntimeEnv>> {
         if env.disk.exists(&settings.spill_dir) {
             env.disk.remove_dir_all(&settings.spill_dir).map_err(at)?;
         }
-        env.disk.create_dir_all(&settings.spill_dir).map_err(at)?;
-        DiskManagerMode::Directories(vec![settings.spill_dir.clone()])
+        match env.disk.create_dir_all(&settings.spill_dir) {
+            Ok(()) => DiskManagerMode::Directories(vec![settings.spill_dir.clone()]),
+            // What is small is answered all the same.
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+                tracing::warn!(%error, "the disk is full: queries that need to spill fail until the next start");
+                DiskManagerMode::Disabled
+            }
+            Err(error) => return Err(at(error)),
+        }
     };
     let spill = DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(settings.spill_bytes_max);
     let world = RuntimeEnvBuilder::new()

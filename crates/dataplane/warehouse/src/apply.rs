@@ -1,6 +1,6 @@
 //! Applies a change batch to a generation's rows: in order, so that key swaps and delete + reinsert inside one batch come out right.
 
-use crate::files::{arrow_error, as_type, read};
+use crate::files::{DataFile, arrow_error, as_type, read, unreadable};
 use crate::index::{KeyMap, RowAddr};
 use crate::metrics;
 use crate::rows::Rows;
@@ -8,7 +8,6 @@ use crate::segment::{Body, SEGMENT_ROWS, Segment};
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, new_null_array};
 use arrow::compute::{concat, filter_record_batch, interleave};
 use hashbrown::HashMap;
-use mainstem_env::Disk;
 use mainstem_types::{ChangeBatch, ColumnId, Op, Result};
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -360,22 +359,17 @@ impl Rows {
                     };
                     columns.iter().map(take).collect::<Result<_>>()?
                 }
-                Body::File(filed) => self.file_columns(self.home.env.disk.as_ref(), &filed.file.path, &rows, columns)?,
+                Body::File(filed) => self.file_columns(&filed.file, &rows, columns)?,
             };
             sources.insert(*id, Source { rows, columns });
         }
         Ok(sources)
     }
 
-    fn file_columns(
-        &self,
-        disk: &dyn Disk,
-        path: &std::path::Path,
-        rows: &[u32],
-        columns: &BTreeSet<usize>,
-    ) -> Result<HashMap<usize, ArrayRef>> {
+    fn file_columns(&self, file: &DataFile, rows: &[u32], columns: &BTreeSet<usize>) -> Result<HashMap<usize, ArrayRef>> {
         let names: Vec<&str> = columns.iter().map(|c| self.schema.columns[*c].name.as_ref()).collect();
-        let batches = read(disk, path, &names, Some(rows))?.collect::<Result<Vec<_>, _>>().map_err(arrow_error)?;
+        let batches = read(file, &names, Some(rows))?;
+        let batches = batches.collect::<Result<Vec<_>, _>>().map_err(unreadable(&file.path))?;
         let mut found = HashMap::new();
         for column in columns {
             let field = self.arrow.field(*column);

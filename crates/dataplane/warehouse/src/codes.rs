@@ -1,6 +1,7 @@
 //! Error codes of live tables; each has a page in `docs/errors/`.
 
-use mainstem_types::Code;
+use mainstem_types::{Code, Error};
+use std::path::Path;
 
 /// A file of a live table could not be read or written.
 pub const IO: Code = Code::new("TBL-001", "58030");
@@ -14,3 +15,9 @@ pub const LOG_GONE: Code = Code::new("TBL-004", "58P01");
 pub const MISFIT: Code = Code::new("TBL-005", "XX000");
 /// The warehouse is closed.
 pub const CLOSED: Code = Code::new("TBL-006", "57P01");
+
+/// The error of a file that could not be read or written now.
+pub(crate) fn io_error(path: &Path, what: &str) -> impl Fn(std::io::Error) -> Error {
+    let text = format!("cannot {what} {}", path.display());
+    move |e| Error::retry(IO, text.clone()).caused_by(e)
+}

@@ -2,22 +2,17 @@
 //! version: the new file has the rows that its deletion vectors leave, and the barrier stays, so a replay from there finds what it would
 //! have found. Runs beside the applier, in bounded rounds between flushes; only choosing and installing take the applier's lock.
 
-use crate::delta::DeltaTable;
-use crate::files::{DataFile, arrow_error, read, stored_schema, unreadable};
 use crate::flush::discard;
 use crate::keys::KeyCodec;
+use crate::merge::Merge;
 use crate::metrics;
-use crate::rows::{Home, Moved, Rows, live_rows};
+use crate::rows::{Moved, Rows};
 use crate::segment::Body;
-use crate::segment_writer::{SegmentWriter, Written};
 use crate::settings::WarehouseSettings;
-use crate::source::{Source, SourceState};
-use arrow::array::{RecordBatch, RecordBatchOptions, new_null_array};
-use arrow::datatypes::SchemaRef;
+use crate::source::Source;
+use crate::state::SourceState;
 use mainstem_env::fault;
-use mainstem_types::{Result, TableId, TableSchema};
-use parking_lot::Mutex;
-use std::sync::Arc;
+use mainstem_types::{Result, TableId};
 
 /// A file below this part of the largest size counts as if it had it: what it costs is its being there. So the number of small files is
 /// bounded whatever their sizes, by 53 with the default settings.
@@ -27,26 +22,13 @@ const RAW_TIMES: u64 = 4;
 /// Bound of the setting: a row's value takes a byte at least, and row numbers have 32 bits.
 const FILE_BYTES_MAX: u64 = 512 << 20;
 
-/// Files of one generation on their way into one.
-struct Merge {
-    home: Home,
-    delta: Arc<Mutex<DeltaTable>>,
-    /// As committed.
-    schema: Arc<TableSchema>,
-    codec: Option<KeyCodec>,
-    files: Vec<Arc<DataFile>>,
-    moved: Vec<Moved>,
-    /// The id that the new file will have as a segment.
-    target: u32,
-}
-
 impl Source {
     /// Rewrites files of live generations, as many as fit a round, the largest number first. A table where that fails stays as it is;
     /// the next round tries again. `stop` ends it early.
     pub fn compact(&self, stop: &dyn Fn() -> bool) {
         let _one = self.flushing.lock();
         for merge in self.with_state(plan_round) {
-            let table = merge.home.table;
+            let table = merge.place.table;
             if let Err(error) = self.compact_one(merge, stop) {
                 metrics::COMPACTION_FAILURES.add(1);
                 tracing::warn!(source = %self.name, %table, error = %error.chain(), "files of a live table could not be merged; tried again after the next flush");
@@ -55,7 +37,7 @@ impl Source {
     }
 
     fn compact_one(&self, mut merge: Merge, stop: &dyn Fn() -> bool) -> Result<()> {
-        let (table, generation) = (merge.home.table, merge.home.generation);
+        let (table, generation) = (merge.place.table, merge.place.generation);
         let Some(written) = merge.write(stop)? else { return Ok(()) };
         fault::point("compact.after_parquet");
         let old: Vec<u32> = merge.moved.iter().map(|moved| moved.segment).collect();
@@ -63,7 +45,7 @@ impl Source {
         let version = {
             let mut delta = merge.delta.lock();
             if let Err(error) = delta.rearrange(&old, merge.target, &file) {
-                discard(Some(written), &merge.home, &delta);
+                discard(Some(written), &merge.place, &delta);
                 drop(delta);
                 self.break_if_foreign(table, &error);
                 return Err(error);
@@ -87,44 +69,9 @@ impl Source {
     }
 }
 
-impl Merge {
-    /// Writes the live rows, file by file. None when it was stopped; nothing is left of it then.
-    fn write(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<Written>> {
-        // The index may have been deleted by hand.
-        self.home.create_dirs()?;
-        let stored = stored_schema(&self.schema);
-        let names: Vec<&str> = self.schema.columns.iter().map(|c| c.name.as_ref()).collect();
-        let mut writer = SegmentWriter::create(&self.home, self.target, &self.schema, self.codec.as_ref())?;
-        for (file, moved) in self.files.iter().zip(&mut self.moved) {
-            moved.base = writer.rows();
-            let mut start = 0;
-            for batch in read(self.home.env.disk.as_ref(), &file.path, &names, None)? {
-                if stop() {
-                    return Ok(None);
-                }
-                let batch = project(&batch.map_err(unreadable(&file.path))?, &stored)?;
-                writer.write(&live_rows(&batch, start, &moved.dead)?)?;
-                start += batch.num_rows() as u32;
-            }
-        }
-        writer.finish().map(Some)
-    }
-}
-
-/// The table's columns, as they were committed last, from a file that may be older: what it does not have is NULL.
-fn project(batch: &RecordBatch, stored: &SchemaRef) -> Result<RecordBatch> {
-    let column = |field: &Arc<arrow::datatypes::Field>| match batch.column_by_name(field.name()) {
-        Some(column) => column.clone(),
-        None => new_null_array(field.data_type(), batch.num_rows()),
-    };
-    let columns = stored.fields().iter().map(column).collect();
-    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    RecordBatch::try_new_with_options(stored.clone(), columns, &options).map_err(arrow_error)
-}
-
 /// What a source's tables have most to gain from, within the bytes of one round.
 fn plan_round(state: &mut SourceState) -> Vec<Merge> {
-    let settings = state.ground.settings.clone();
+    let settings = state.context.settings.clone();
     if state.halted || settings.compact_file_bytes == 0 {
         return Vec::new();
     }
@@ -160,8 +107,8 @@ fn plan(rows: &mut Rows, segments: &[u32]) -> Option<Merge> {
     drop(delta);
     let target = rows.next_segment;
     rows.next_segment += 1;
-    let codec = KeyCodec::new(&schema, rows.home.seed);
-    Some(Merge { home: rows.home.clone(), delta: rows.delta.clone(), schema, codec, files, moved, target })
+    let codec = KeyCodec::new(&schema, rows.place.seed);
+    Some(Merge { place: rows.place.clone(), delta: rows.delta.clone(), schema, codec, files, moved, target })
 }
 
 /// A committed file as the choice sees it.

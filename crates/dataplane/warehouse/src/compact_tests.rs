@@ -2,6 +2,7 @@
 
 use super::*;
 use roaring::RoaringBitmap;
+use std::sync::Arc;
 
 const MIB: u64 = 1 << 20;
 

@@ -1,13 +1,14 @@
 //! Parquet files of a table: written once, synced, never changed; read by row for updates that keep old values.
 
-use crate::codes;
-use crate::settings::WarehouseSettings;
+use crate::codes::{self, io_error};
+use crate::context::GenerationDir;
+use crate::seal::{BLOCKS_KEY, Seal, Sealer};
 use crate::snapshot::ValueRange;
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::{SortOptions, cast, sort_to_indices, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use bytes::Bytes;
-use mainstem_env::{Disk, DiskFile, Env, Mapped, OpenMode};
+use mainstem_env::{Disk, DiskFile, Env, OpenMode};
 use mainstem_types::schema::FIELD_ID_KEY;
 use mainstem_types::{Column, Error, Result, TableSchema};
 use parquet::arrow::ArrowWriter;
@@ -17,10 +18,12 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
 use parquet::basic::{Compression, Type};
-use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ColumnChunkMetaData, KeyValue, RowGroupMetaData};
 use parquet::file::properties::WriterProperties;
+use parquet::file::reader::{ChunkReader, Length};
 use std::collections::BTreeMap;
-use std::io::{BufWriter, Write};
+use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -45,6 +48,7 @@ pub(crate) struct DataFile {
     pub ranges: Arc<BTreeMap<Arc<str>, ValueRange>>,
     /// Names and ids of the columns that it has, be they the table's still or not.
     columns: Vec<(Box<str>, i32)>,
+    pub seal: Arc<Seal>,
 }
 
 impl DataFile {
@@ -79,13 +83,8 @@ pub(crate) fn file_name(env: &Env, segment: u32) -> String {
     format!("{segment:010}-{}.parquet", uuid::Builder::from_random_bytes(env.random()).into_uuid())
 }
 
-fn file_error(path: &Path, what: &str) -> impl Fn(parquet::errors::ParquetError) -> Error {
+fn file_error(path: &Path, what: &str) -> impl Fn(ParquetError) -> Error {
     let text = format!("cannot {what} the table file {}", path.display());
-    move |e| Error::retry(codes::IO, text.clone()).caused_by(e)
-}
-
-pub(crate) fn io_error(path: &Path, what: &str) -> impl Fn(std::io::Error) -> Error {
-    let text = format!("cannot {what} {}", path.display());
     move |e| Error::retry(codes::IO, text.clone()).caused_by(e)
 }
 
@@ -133,32 +132,27 @@ impl Write for DiskWriter {
 pub(crate) struct FileWriter {
     name: String,
     stored: SchemaRef,
-    writer: ArrowWriter<BufWriter<DiskWriter>>,
+    writer: ArrowWriter<Sealer<BufWriter<DiskWriter>>>,
     file: Arc<dyn DiskFile>,
     rows: u64,
     unfinished: Unfinished,
 }
 
 impl FileWriter {
-    pub fn create(
-        disk: &Arc<dyn Disk>,
-        dir: &Path,
-        name: &str,
-        schema: &TableSchema,
-        settings: &WarehouseSettings,
-    ) -> Result<Self> {
-        let path = dir.join(name);
+    pub fn create(place: &GenerationDir, name: &str, schema: &TableSchema) -> Result<Self> {
+        let disk = &place.env.disk;
+        let path = place.dir.join(name);
         let file = disk.open(&path, OpenMode::CreateNew).map_err(io_error(&path, "create"))?;
         let unfinished = Unfinished { disk: disk.clone(), path: path.clone(), whole: false };
         let properties = WriterProperties::builder()
             .set_compression(Compression::LZ4_RAW)
             .set_dictionary_enabled(true)
-            .set_max_row_group_row_count(Some(settings.row_group_rows))
+            .set_max_row_group_row_count(Some(place.settings.row_group_rows))
             .set_created_by("mainstem".to_string())
             .build();
         let stored = stored_schema(schema);
-        let buffered = BufWriter::with_capacity(1 << 20, DiskWriter { file: file.clone(), at: 0 });
-        let writer = ArrowWriter::try_new(buffered, stored.clone(), Some(properties)).map_err(file_error(&path, "create"))?;
+        let sealer = Sealer::new(BufWriter::with_capacity(1 << 20, DiskWriter { file: file.clone(), at: 0 }));
+        let writer = ArrowWriter::try_new(sealer, stored.clone(), Some(properties)).map_err(file_error(&path, "create"))?;
         Ok(Self { name: name.to_string(), stored, writer, file, rows: 0, unfinished })
     }
 
@@ -179,8 +173,13 @@ impl FileWriter {
     }
 
     /// Ends the file and syncs it; the directory is the caller's to sync.
-    pub fn finish(mut self, schema: &TableSchema) -> Result<DataFile> {
+    pub fn finish(mut self, place: &GenerationDir, schema: &TableSchema) -> Result<DataFile> {
         let path = self.unfinished.path.clone();
+        self.writer.flush().map_err(file_error(&path, "write"))?;
+        // What the writer holds back belongs to the pages.
+        self.writer.sync().map_err(io_error(&path, "write"))?;
+        let blocks = self.writer.inner_mut().end_data();
+        self.writer.append_key_value_metadata(KeyValue::new(BLOCKS_KEY.to_string(), blocks));
         let metadata = self.writer.finish().map_err(file_error(&path, "write"))?;
         self.writer.inner_mut().flush().map_err(io_error(&path, "write"))?;
         self.file.sync().map_err(io_error(&path, "sync"))?;
@@ -188,17 +187,19 @@ impl FileWriter {
         let metadata =
             ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new()).map_err(file_error(&path, "read"))?;
         self.unfinished.whole = true;
-        Ok(data_file(path, self.name, bytes, &metadata, schema))
+        let seal = self.writer.inner().seal(&path, place.keeper());
+        Ok(data_file(self.name, bytes, &metadata, schema, Arc::new(seal)))
     }
 }
 
-fn data_file(path: PathBuf, name: String, bytes: u64, metadata: &ArrowReaderMetadata, schema: &TableSchema) -> DataFile {
+fn data_file(name: String, bytes: u64, metadata: &ArrowReaderMetadata, schema: &TableSchema, seal: Arc<Seal>) -> DataFile {
     let raw_bytes = metadata.metadata().row_groups().iter().map(raw_bytes).sum();
     let rows = metadata.metadata().file_metadata().num_rows() as u64;
     let column = |f: &Arc<Field>| Some((f.name().as_str().into(), f.metadata().get(FIELD_ID_KEY)?.parse().ok()?));
     let columns = metadata.schema().fields().iter().filter_map(column).collect();
     let row_groups = metadata.metadata().row_groups().iter().map(|group| group.num_rows() as u64).collect();
-    DataFile { path, name, bytes, raw_bytes, rows, row_groups, ranges: Arc::new(ranges(metadata, schema)), columns }
+    let (path, ranges) = (seal.path().to_path_buf(), Arc::new(ranges(metadata, schema)));
+    DataFile { path, name, bytes, raw_bytes, rows, row_groups, ranges, columns, seal }
 }
 
 /// What the values of a row group take in memory, about; without texts when the file does not say.
@@ -215,33 +216,91 @@ fn raw_bytes(group: &RowGroupMetaData) -> u64 {
     group.columns().iter().map(column).sum()
 }
 
-/// Keeps a mapping alive as long as somebody reads from it.
-struct Owned(Mapped);
+/// Reads at once for what a Parquet reader wants byte by byte.
+const HEADER_BYTES: usize = 16 << 10;
 
-impl AsRef<[u8]> for Owned {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
+/// A data file as a Parquet reader wants it.
+struct Pages {
+    file: Arc<dyn DiskFile>,
+    bytes: u64,
+}
+
+/// Reads on from a place in the file.
+struct PagesFrom {
+    file: Arc<dyn DiskFile>,
+    at: u64,
+    end: u64,
+}
+
+impl Read for PagesFrom {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = buffer.len().min((self.end - self.at) as usize);
+        self.file.read_exact_at(&mut buffer[..length], self.at)?;
+        self.at += length as u64;
+        Ok(length)
     }
 }
 
-fn open_file(disk: &dyn Disk, path: &Path) -> Result<(Bytes, ArrowReaderMetadata)> {
-    let bytes = Bytes::from_owner(Owned(disk.map(path).map_err(io_error(path, "read"))?));
-    let metadata = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::new()).map_err(|e| {
-        Error::corrupt(codes::CORRUPT, format!("the table file {} is not a whole Parquet file", path.display())).caused_by(e)
-    })?;
-    Ok((bytes, metadata))
+impl Length for Pages {
+    fn len(&self) -> u64 {
+        self.bytes
+    }
 }
 
-/// Opens a file that a Delta log names.
-pub(crate) fn load(disk: &dyn Disk, dir: &Path, name: &str, schema: &TableSchema) -> Result<DataFile> {
-    let path = dir.join(name);
-    let (bytes, metadata) = open_file(disk, &path)?;
-    Ok(data_file(path, name.to_string(), bytes.len() as u64, &metadata, schema))
+impl ChunkReader for Pages {
+    type T = BufReader<PagesFrom>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        let from = PagesFrom { file: self.file.clone(), at: start.min(self.bytes), end: self.bytes };
+        Ok(BufReader::with_capacity(HEADER_BYTES, from))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        let mut bytes = vec![0; length];
+        self.file.read_exact_at(&mut bytes, start).map_err(|e| ParquetError::External(e.into()))?;
+        Ok(bytes.into())
+    }
+}
+
+fn open_file(seal: &Arc<Seal>) -> Result<(Pages, ArrowReaderMetadata)> {
+    let failed = |e: std::io::Error| e.downcast().unwrap_or_else(io_error(seal.path(), "read"));
+    let file = seal.open().map_err(failed)?;
+    let bytes = file.len().map_err(io_error(seal.path(), "read"))?;
+    let pages = Pages { file, bytes };
+    let metadata = ArrowReaderMetadata::load(&pages, ArrowReaderOptions::new()).map_err(|e| {
+        Error::corrupt(codes::CORRUPT, format!("the table file {} is not a whole Parquet file", seal.path().display()))
+            .caused_by(e)
+    })?;
+    Ok((pages, metadata))
+}
+
+/// Opens a file that a Delta log names, by the seal that it has there.
+pub(crate) fn load(place: &GenerationDir, name: &str, bytes: u64, tag: &str, schema: &TableSchema) -> Result<DataFile> {
+    let path = place.dir.join(name);
+    let damaged =
+        || Error::corrupt(codes::CORRUPT, format!("the table file {} has no checksums of this version", path.display()));
+    let seal = Seal::of_tag(&path, bytes, tag, place.keeper()).ok_or_else(damaged)?;
+    let seal = Arc::new(seal);
+    let (_, metadata) = open_file(&seal)?;
+    let pairs = metadata.metadata().file_metadata().key_value_metadata();
+    let blocks = pairs.into_iter().flatten().find(|pair| pair.key == BLOCKS_KEY).and_then(|pair| pair.value.as_deref());
+    let seal = Arc::into_inner(seal).and_then(|seal| seal.with_blocks(blocks?)).ok_or_else(damaged)?;
+    Ok(data_file(name.to_string(), bytes, &metadata, schema, Arc::new(seal)))
 }
 
 /// Reads columns of a file by name, all rows or the given ones (ascending, each once).
-pub(crate) fn read(disk: &dyn Disk, path: &Path, columns: &[&str], rows: Option<&[u32]>) -> Result<ParquetRecordBatchReader> {
-    let (bytes, metadata) = open_file(disk, path)?;
+pub(crate) fn read(file: &DataFile, columns: &[&str], rows: Option<&[u32]>) -> Result<ParquetRecordBatchReader> {
+    let (pages, metadata) = open_file(&file.seal)?;
+    reader(pages, metadata, columns, rows).map_err(file_error(&file.path, "read"))
+}
+
+/// The rows of a Parquet file.
+pub(crate) fn reader(
+    pages: impl ChunkReader + 'static,
+    metadata: ArrowReaderMetadata,
+    columns: &[&str],
+    rows: Option<&[u32]>,
+) -> Result<ParquetRecordBatchReader, ParquetError> {
     let total = metadata.metadata().file_metadata().num_rows() as usize;
     let roots =
         metadata.schema().fields().iter().enumerate().filter(|(_, f)| columns.contains(&f.name().as_str())).map(|(at, _)| at);
@@ -249,7 +308,7 @@ pub(crate) fn read(disk: &dyn Disk, path: &Path, columns: &[&str], rows: Option<
     let row_bytes = metadata.metadata().row_groups().iter().map(|g| raw_bytes(g) / (g.num_rows() as u64).max(1)).max();
     let batch = (BATCH_BYTES / row_bytes.unwrap_or(0).max(1)).clamp(1, BATCH_ROWS);
     let mut builder =
-        ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata).with_projection(mask).with_batch_size(batch as usize);
+        ParquetRecordBatchReaderBuilder::new_with_metadata(pages, metadata).with_projection(mask).with_batch_size(batch as usize);
     if let Some(rows) = rows {
         let mut selectors = Vec::with_capacity(rows.len() * 2 + 1);
         let mut at = 0;
@@ -263,7 +322,7 @@ pub(crate) fn read(disk: &dyn Disk, path: &Path, columns: &[&str], rows: Option<
         selectors.push(RowSelector::skip(total.saturating_sub(at)));
         builder = builder.with_row_selection(RowSelection::from(selectors));
     }
-    builder.build().map_err(file_error(path, "read"))
+    builder.build()
 }
 
 /// A column of a file in a wanted type.

@@ -2,15 +2,18 @@
 //! both, with the barrier's number, one Delta commit per table. All of it beside the applier; only freezing and installing take its lock.
 
 use crate::codes;
-use crate::delta::{Change, DeltaTable};
+use crate::context::{GenerationDir, Resume};
+use crate::delta::{Change, DeltaTable, Noted};
 use crate::files::DataFile;
 use crate::index::RowAddr;
+use crate::merge::Merge;
 use crate::metrics;
-use crate::rows::{Frozen, Home, Resume, Rows};
+use crate::rows::{Frozen, Rows};
 use crate::run::Run;
 use crate::segment::Body;
 use crate::segment_writer::Written;
-use crate::source::{Source, SourceState};
+use crate::source::Source;
+use crate::state::SourceState;
 use mainstem_env::fault;
 use mainstem_envelope::tail::Visible;
 use mainstem_types::{Error, Generation, Position, Result, TableId};
@@ -45,16 +48,27 @@ pub(crate) struct FlushedTable {
     pub table: TableId,
     pub generation: Generation,
     #[serde(flatten)]
-    pub resume: Resume,
+    pub noted: Noted,
 }
 
 /// One generation's part in a flush.
 struct Plan {
-    home: Home,
+    place: GenerationDir,
     delta: Arc<Mutex<DeltaTable>>,
     frozen: Frozen,
     files: Vec<(u32, Arc<DataFile>, Arc<RoaringBitmap>)>,
+    /// Files with dead rows of a table that has no deletion vectors.
+    rewrites: Vec<Merge>,
     resume: Resume,
+}
+
+/// What a flush of one generation came to.
+struct Committed {
+    /// The hot rows.
+    written: Option<Written>,
+    /// The files of the plan's rewrites, in their order.
+    rewritten: Vec<Written>,
+    version: Option<u64>,
 }
 
 impl Source {
@@ -85,22 +99,26 @@ impl Source {
     }
 
     fn flush_one(&self, mut plan: Plan) -> Result<()> {
-        let (table, generation) = (plan.home.table, plan.home.generation);
+        let (table, generation) = (plan.place.table, plan.place.generation);
         match commit(&mut plan) {
-            Ok((written, version)) => {
+            Ok(Committed { written, rewritten, version }) => {
                 metrics::FLUSHES.add(1);
                 let mut installed = Ok(());
                 self.with_rows(table, generation, |rows| {
                     installed = rows.install(plan.frozen, written);
+                    for (merge, written) in plan.rewrites.iter().zip(rewritten) {
+                        let moved = rows.merge_files(&merge.moved, merge.target, written);
+                        installed = std::mem::replace(&mut installed, Ok(())).and(moved.map(drop));
+                    }
                     rows.index.frozen = None;
                     rows.flushed = plan.resume;
                     rows.delta_version = version;
                 });
                 installed.inspect_err(|error| self.break_table(table, error))?;
-                let home = &plan.home;
+                let place = &plan.place;
                 // A statement of its own: its lock must be gone before the merge takes it.
-                let checked = plan.delta.lock().checkpoint_if_due(home.settings.checkpoint_commits);
-                let done = checked.and_then(|()| merge_runs(self, home, &plan.delta));
+                let checked = plan.delta.lock().checkpoint_if_due(place.settings.checkpoint_commits);
+                let done = checked.and_then(|()| merge_runs(self, place, &plan.delta));
                 if let Err(error) = done {
                     // Both only make later reads faster.
                     tracing::warn!(table = %table, error = %error.chain(), "a checkpoint or an index merge failed; tried again at the next flush");
@@ -139,7 +157,7 @@ impl Source {
         self.with_state(|state| {
             let Some(table) = state.tables.get_mut(&id) else { return };
             table.touch();
-            if let Some(rows) = table.rows_mut().find(|r| r.home.generation == generation) {
+            if let Some(rows) = table.rows_mut().find(|r| r.place.generation == generation) {
                 use_it(rows);
             }
             state.touch();
@@ -172,31 +190,42 @@ fn freeze(rows: &mut Rows, resume: Resume) -> Result<Plan> {
         Body::File(filed) => Some((*id, filed.file.clone(), segment.dead.clone())),
         Body::Hot(_) => None,
     });
-    Ok(Plan { home: rows.home.clone(), delta: rows.delta.clone(), files: files.collect(), frozen, resume })
+    let mut files: Vec<_> = files.collect();
+    let mut rewrites = Vec::new();
+    if rows.without_vectors {
+        let dead = files.extract_if(.., |(_, _, dead)| !dead.is_empty());
+        rewrites.extend(dead.map(|(segment, file, dead)| Merge::of_one(rows, segment, file, dead)));
+    }
+    Ok(Plan { place: rows.place.clone(), delta: rows.delta.clone(), files, rewrites, frozen, resume })
 }
 
-/// Everything between the two locks. Returns the new file and the Delta version.
-fn commit(plan: &mut Plan) -> Result<(Option<Written>, Option<u64>)> {
-    plan.home.create_dirs()?;
-    let written = plan.frozen.write(&plan.home)?;
+/// Everything between the two locks.
+fn commit(plan: &mut Plan) -> Result<Committed> {
+    plan.place.create_dirs()?;
+    let mut done = Committed { written: plan.frozen.write(&plan.place)?, rewritten: Vec::new(), version: None };
     fault::point("flush.after_parquet");
+    let rewritten = plan.rewrites.iter_mut().try_for_each(|merge| -> Result<()> {
+        done.rewritten.extend(merge.write(&|| false)?);
+        Ok(())
+    });
     let mut files = std::mem::take(&mut plan.files);
-    if let Some(written) = &written {
-        files.push((plan.frozen.target, written.file.clone(), Arc::default()));
-    }
+    let targets = plan.rewrites.iter().map(|merge| merge.target);
+    files.extend(targets.zip(&done.rewritten).map(|(target, written)| (target, written.file.clone(), Arc::default())));
+    files.extend(done.written.iter().map(|written| (plan.frozen.target, written.file.clone(), Arc::default())));
     let mut delta = plan.delta.lock();
     let change = Change { files, schema: plan.frozen.schema.clone(), resume: plan.resume };
-    if let Err(error) = delta.commit(&change) {
-        discard(written, &plan.home, &delta);
+    if let Err(error) = rewritten.and_then(|()| delta.commit(&change)) {
+        done.rewritten.into_iter().chain(done.written).for_each(|written| discard(Some(written), &plan.place, &delta));
         return Err(error);
     }
-    Ok((written, delta.version))
+    done.version = delta.version;
+    Ok(done)
 }
 
 /// Removes what was written for a commit that failed, unless that commit is there all the same and names it.
-pub(crate) fn discard(written: Option<Written>, home: &Home, delta: &DeltaTable) {
+pub(crate) fn discard(written: Option<Written>, place: &GenerationDir, delta: &DeltaTable) {
     if !delta.is_overtaken() {
-        written.into_iter().for_each(|written| written.discard(home.env.disk.as_ref()));
+        written.into_iter().for_each(|written| written.discard(place.env.disk.as_ref()));
     }
 }
 
@@ -213,18 +242,25 @@ fn flushed(state: &mut SourceState) -> Flushed {
             if !rows.changed && !behind && rows.index.frozen.is_none() {
                 rows.flushed = here;
             }
-            tables.push(FlushedTable { table: id, generation: rows.home.generation, resume: rows.flushed });
+            table.unopened = None;
+            tables.push(FlushedTable {
+                table: id,
+                generation: rows.place.generation,
+                noted: rows.delta.lock().noted(rows.flushed),
+            });
         }
     }
+    let unopened = state.tables.values().filter_map(|table| Some((table.record.table, table.unopened?)));
+    tables.extend(unopened.map(|(table, (generation, noted))| FlushedTable { table, generation, noted }));
     Flushed { tables, barrier: None }
 }
 
 /// Merges runs of a generation when there are many. Left out are entries of rows that are dead in the last commit; those that died
 /// since must be found again by a replay.
-fn merge_runs(source: &Source, home: &Home, delta: &Mutex<DeltaTable>) -> Result<()> {
+fn merge_runs(source: &Source, place: &GenerationDir, delta: &Mutex<DeltaTable>) -> Result<()> {
     let (mut runs, mut present) = (Vec::new(), BTreeSet::new());
-    source.with_rows(home.table, home.generation, |rows| {
-        runs = small_runs(&rows.index.runs, home.settings.index_runs_max);
+    source.with_rows(place.table, place.generation, |rows| {
+        runs = small_runs(&rows.index.runs, place.settings.index_runs_max);
         present = rows.segments.keys().copied().collect();
     });
     let Some(form) = runs.first().map(|run| run.form) else { return Ok(()) };
@@ -232,9 +268,9 @@ fn merge_runs(source: &Source, home: &Home, delta: &Mutex<DeltaTable>) -> Result
     let kept = |at: &RowAddr| committed.get(&at.segment).map_or(present.contains(&at.segment), |dead| !dead.contains(at.row));
     let covered: BTreeSet<u32> = runs.iter().flat_map(|run| run.segments.iter().copied()).collect();
     let segments: Vec<u32> = covered.into_iter().filter(|id| committed.contains_key(id) || present.contains(id)).collect();
-    let name = format!("merged-{}.run", uuid::Builder::from_random_bytes(home.env.random()).into_uuid());
-    let merged = Run::merge(home.env.disk.as_ref(), &home.index_dir.join(name), &runs, kept, &segments, form)?;
-    source.with_rows(home.table, home.generation, |rows| rows.merge_runs(&runs, merged));
+    let name = format!("merged-{}.run", uuid::Builder::from_random_bytes(place.env.random()).into_uuid());
+    let merged = Run::merge(place.env.disk.as_ref(), &place.index_dir.join(name), &runs, kept, &segments, form)?;
+    source.with_rows(place.table, place.generation, |rows| rows.merge_runs(&runs, merged));
     Ok(())
 }
 

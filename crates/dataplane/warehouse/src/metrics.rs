@@ -67,6 +67,15 @@ pub static RUNS_REBUILT: Counter = Counter::new(
     "Key index runs that were missing or damaged and were rebuilt. After a crash a few; otherwise look at the disk.",
 );
 
+pub static DAMAGES: Counter = Counter::new(
+    "mainstem_warehouse_damages_total",
+    "Files of live tables found to be other than what was written. The disk's fault, or somebody changed them: check the disk.",
+);
+pub static BROKEN_TABLES: Gauge = Gauge::new(
+    "mainstem_warehouse_broken_tables",
+    "Live tables that are damaged or cannot go on and wait for a copy anew. Above 0 for long: see `mainstem.source_tables`.",
+);
+
 static ALL: &[&dyn Metric] = &[
     &APPLIED_ROWS,
     &MISSED_ROWS,
@@ -84,6 +93,8 @@ static ALL: &[&dyn Metric] = &[
     &ROOM_WAITS,
     &REPLAYED_ROWS,
     &RUNS_REBUILT,
+    &DAMAGES,
+    &BROKEN_TABLES,
 ];
 
 /// All of them, for `/metrics`.

@@ -1,25 +1,27 @@
 //! Opening: what the log says of tables and barriers, what their Delta logs hold, and the changes since.
 
-use crate::codes;
-use crate::delta::DeltaTable;
-use crate::files::{DataFile, arrow_error, io_error, load, read, segment_of};
+use crate::codes::{self, io_error};
+use crate::context::Context;
+use crate::context::GenerationDir;
+use crate::delta::{DeltaTable, Noted};
+use crate::files::{load, segment_of};
 use crate::flush::{FLUSHED_TOPIC, Flushed, LastBarrier};
-use crate::keys::KeyCodec;
 use crate::metrics;
+use crate::reindex::rebuild_run;
 use crate::replay::GroupReader;
-use crate::rows::{Home, Resume, Rows};
-use crate::run::{Run, RunBuilder};
+use crate::rows::Rows;
+use crate::run::Run;
 use crate::segment::{Body, Segment};
-use crate::source::{Source, SourceState};
-use crate::spill::Hold;
-use crate::table::{Ground, Table, remove_dir};
-use arrow::array::{Array, ArrayRef, new_null_array};
+use crate::source::Source;
+use crate::state::SourceState;
+use crate::state::StateGuard;
+use crate::table::{Table, remove_dir};
 use bytes::Bytes;
 use mainstem_envelope::tail::Visible;
 use mainstem_envelope::{decode_barrier, decode_table_record};
 use mainstem_log::{EventLog, TopicPartition, records};
 use mainstem_types::barrier::{BARRIER_TOPIC, TABLE_TOPIC};
-use mainstem_types::{Barrier, Column, Error, Result, SourceName, TableId, TableRecord, TableSchema, TableState};
+use mainstem_types::{Barrier, Error, Result, SourceName, TableId, TableRecord, TableState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -54,7 +56,7 @@ pub(crate) struct Words {
     pub records: Vec<TableRecord>,
     pub dropped: Vec<TableId>,
     pub barriers: BTreeMap<SourceName, LastBarrier>,
-    pub flushed: BTreeMap<(TableId, u32), Resume>,
+    pub flushed: BTreeMap<(TableId, u32), Noted>,
 }
 
 pub(crate) async fn read_words(log: &dyn EventLog) -> Result<Words> {
@@ -84,7 +86,7 @@ pub(crate) async fn read_words(log: &dyn EventLog) -> Result<Words> {
         let Some(value) = value else { continue };
         let bad = || Error::corrupt(codes::CORRUPT, format!("a record of {FLUSHED_TOPIC} cannot be read"));
         let flushed: Flushed = serde_json::from_slice(&value).map_err(|e| bad().caused_by(e))?;
-        words.flushed.extend(flushed.tables.into_iter().map(|t| ((t.table, t.generation.0), t.resume)));
+        words.flushed.extend(flushed.tables.into_iter().map(|t| ((t.table, t.generation.0), t.noted)));
         let Some(barrier) = flushed.barrier else { continue };
         let name = std::str::from_utf8(&key).ok().and_then(|name| SourceName::new(name).ok()).ok_or_else(bad)?;
         let later = |known: &LastBarrier| known.seq < barrier.seq;
@@ -96,43 +98,43 @@ pub(crate) async fn read_words(log: &dyn EventLog) -> Result<Words> {
 }
 
 /// A random number that makes hashed keys this directory's own. Without its file, runs of other seeds mean nothing.
-pub(crate) fn seed(ground: &Ground) -> Result<u64> {
-    let dir = ground.dir.join("index");
+pub(crate) fn seed(context: &Context) -> Result<u64> {
+    let dir = context.dir.join("index");
     let path = dir.join("seed");
-    let disk = &ground.env.disk;
+    let disk = &context.env.disk;
     if disk.exists(&path)
         && let Ok(bytes) = disk.read(&path).map_err(io_error(&path, "read"))?.try_into()
     {
         return Ok(u64::from_le_bytes(bytes));
     }
-    remove_dir(&ground.env, &dir);
+    remove_dir(&context.env, &dir);
     disk.create_dir_all(&dir).map_err(io_error(&dir, "create"))?;
-    let bytes: [u8; 8] = ground.env.random();
+    let bytes: [u8; 8] = context.env.random();
     disk.replace(&path, &bytes).map_err(io_error(&path, "write"))?;
     Ok(u64::from_le_bytes(bytes))
 }
 
 /// Loads all tables and replays the log after them. On a thread that may block.
-pub(crate) fn open_sources(ground: &Ground, words: Words, reader: &GroupReader) -> Result<BTreeMap<SourceName, Arc<Source>>> {
+pub(crate) fn open_sources(context: &Context, words: Words, reader: &GroupReader) -> Result<BTreeMap<SourceName, Arc<Source>>> {
     for id in &words.dropped {
-        remove_dir(&ground.env, &ground.dir.join("tables").join(id.to_string()));
-        remove_dir(&ground.env, &ground.dir.join("index").join(id.to_string()));
+        remove_dir(&context.env, &context.dir.join("tables").join(id.to_string()));
+        remove_dir(&context.env, &context.dir.join("index").join(id.to_string()));
     }
     let mut states: BTreeMap<SourceName, SourceState> = BTreeMap::new();
     for record in words.records {
-        let state = states.entry(record.source.clone()).or_insert_with(|| SourceState::new(ground.clone()));
+        let state = states.entry(record.source.clone()).or_insert_with(|| SourceState::new(context.clone()));
         let id = record.table;
         state.topics.insert(record.topic.clone(), id);
-        let table = open_table(ground, Arc::new(record), &words.flushed);
+        let table = open_table(context, Arc::new(record), &words.flushed);
         state.tables.insert(id, table);
     }
     let mut sources = BTreeMap::new();
     for name in words.barriers.keys() {
-        states.entry(name.clone()).or_insert_with(|| SourceState::new(ground.clone()));
+        states.entry(name.clone()).or_insert_with(|| SourceState::new(context.clone()));
     }
     for (name, mut state) in states {
         let barrier = words.barriers.get(&name);
-        replay(&mut Hold::Alone(&mut state), reader);
+        replay(&mut StateGuard::Alone(&mut state), reader);
         let visible = barrier.map(|barrier| {
             state.seq = barrier.seq;
             state.tables.values_mut().for_each(|t| t.set_position(&barrier.position.0));
@@ -140,7 +142,7 @@ pub(crate) fn open_sources(ground: &Ground, words: Words, reader: &GroupReader) 
                 seq: barrier.seq,
                 position: barrier.position.clone(),
                 commit_time_us: barrier.commit_time_us,
-                at_us: ground.env.clock.now_us(),
+                at_us: context.env.clock.now_us(),
             }
         });
         state.touch();
@@ -151,7 +153,7 @@ pub(crate) fn open_sources(ground: &Ground, words: Words, reader: &GroupReader) 
 
 /// Everything after what is flushed, table by table: nobody sees anything before all are done. A barrier is appended together with its
 /// rows, so a topic's end is its end at the last barrier.
-fn replay(state: &mut Hold<'_>, reader: &GroupReader) {
+fn replay(state: &mut StateGuard<'_>, reader: &GroupReader) {
     let ids: Vec<TableId> = state.tables.keys().copied().collect();
     let spans: BTreeMap<_, (i64, i64)> = reader.log.partitions().into_iter().map(|p| (p.at, (p.start, p.end))).collect();
     for id in ids {
@@ -175,14 +177,18 @@ fn replay(state: &mut Hold<'_>, reader: &GroupReader) {
                 table.offset = table.offset.max(end);
                 table.catch_up_record();
             }
-            Err(error) => table.fail(error),
+            Err(error) => {
+                // Neither what was committed last nor what any barrier had.
+                table.live = None;
+                table.fail(error);
+            }
         }
     }
 }
 
-fn open_table(ground: &Ground, record: Arc<TableRecord>, flushed: &BTreeMap<(TableId, u32), Resume>) -> Table {
-    let mut table = Table::new(ground.clone(), record.clone());
-    keep_only(ground, &record);
+fn open_table(context: &Context, record: Arc<TableRecord>, flushed: &BTreeMap<(TableId, u32), Noted>) -> Table {
+    let mut table = Table::new(context.clone(), record.clone());
+    keep_only(context, &record);
     let Some(live) = record.live else {
         table.discarded = record.generation.0;
         return table;
@@ -190,76 +196,82 @@ fn open_table(ground: &Ground, record: Arc<TableRecord>, flushed: &BTreeMap<(Tab
     if record.generation != live {
         table.discarded = record.generation.0;
     }
-    let home = ground.home(&record.source, record.table, live);
+    let place = context.place(&record.source, record.table, live);
     let noted = flushed.get(&(record.table, live.0)).copied().unwrap_or_default();
-    match open_rows(&home, &record, noted) {
+    match open_rows(&place, &record, noted) {
         Ok(rows) => {
             table.offset = rows.flushed.offset;
             table.topic_generation = rows.flushed.topic_generation;
             table.live = Some(rows);
         }
-        Err(error) => table.fail(error),
+        Err(error) => {
+            table.unopened = Some((live, noted));
+            table.fail(error);
+        }
     }
     table
 }
 
 /// Removes what is left of generations that are not live: a copy that was under way begins anew after a start.
-fn keep_only(ground: &Ground, record: &TableRecord) {
+fn keep_only(context: &Context, record: &TableRecord) {
     for kind in ["tables", "index"] {
-        let dir = ground.dir.join(kind).join(record.table.to_string());
-        let names = if ground.env.disk.exists(&dir) { ground.env.disk.list(&dir).unwrap_or_default() } else { Vec::new() };
+        let dir = context.dir.join(kind).join(record.table.to_string());
+        let names = if context.env.disk.exists(&dir) { context.env.disk.list(&dir).unwrap_or_default() } else { Vec::new() };
         for name in names.into_iter().filter(|n| record.live.is_none_or(|live| *n != live.to_string())) {
-            remove_dir(&ground.env, &dir.join(name));
+            remove_dir(&context.env, &dir.join(name));
         }
     }
 }
 
-fn open_rows(home: &Home, record: &TableRecord, noted: Resume) -> Result<Rows> {
-    let delta = DeltaTable::load(home)?;
-    let mut rows = Rows::new(home.clone(), delta.schema.clone().unwrap_or_else(|| record.schema.clone()));
-    rows.flushed = if noted.seq > delta.resume.seq { noted } else { delta.resume };
+fn open_rows(place: &GenerationDir, record: &TableRecord, noted: Noted) -> Result<Rows> {
+    let delta = DeltaTable::load(place, &noted)?;
+    let mut rows = Rows::new(place.clone(), delta.schema.clone().unwrap_or_else(|| record.schema.clone()));
+    // What needed no commit counts only where the commits before it are there.
+    let behind = delta.version < noted.version;
+    rows.flushed = if noted.resume.seq > delta.resume.seq && !behind { noted.resume } else { delta.resume };
     rows.delta_version = delta.version;
     rows.changed = delta.version.is_none();
-    let seen = sweep_dir(home, &delta)?;
-    for (segment, name) in delta.names() {
-        let file = load(home.env.disk.as_ref(), &home.dir, name, &rows.schema)?;
+    let seen = sweep_dir(place, &delta)?;
+    for (segment, name, bytes, seal) in delta.entries() {
+        let file = load(place, name, bytes, seal, &rows.schema)?;
         let dead = delta.files.get(&segment).map(|f| f.dead.clone()).unwrap_or_default();
         rows.live_rows += file.rows.saturating_sub(dead.len());
         rows.segments.insert(segment, Segment::filed(Arc::new(file), dead));
     }
     rows.next_segment = seen.max(rows.segments.keys().max().copied().unwrap_or(0)) + 1;
+    rows.set_without_vectors(record.without_vectors);
     rows.delta = Arc::new(parking_lot::Mutex::new(delta));
-    open_runs(home, &mut rows)?;
+    open_runs(place, &mut rows)?;
     Ok(rows)
 }
 
 /// Removes files that the last version does not refer to: of a flush that did not get to its commit, or superseded. Returns the
 /// largest segment number seen.
-fn sweep_dir(home: &Home, delta: &DeltaTable) -> Result<u32> {
-    if !home.env.disk.exists(&home.dir) {
+fn sweep_dir(place: &GenerationDir, delta: &DeltaTable) -> Result<u32> {
+    if !place.env.disk.exists(&place.dir) {
         return Ok(0);
     }
     let referenced = delta.referenced();
     let mut largest = 0;
-    for name in home.env.disk.list(&home.dir).map_err(io_error(&home.dir, "list"))? {
+    for name in place.env.disk.list(&place.dir).map_err(io_error(&place.dir, "list"))? {
         largest = largest.max(segment_of(&name).unwrap_or(0));
         let ours = name.ends_with(".parquet") || name.ends_with(".bin") || name.ends_with("#new");
         if ours && !referenced.contains(&name) {
-            let path = home.dir.join(&name);
-            home.env.disk.remove_file(&path).map_err(io_error(&path, "remove"))?;
+            let path = place.dir.join(&name);
+            place.env.disk.remove_file(&path).map_err(io_error(&path, "remove"))?;
         }
     }
     Ok(largest)
 }
 
 /// Maps the runs that cover files of this table; rebuilds what is missing or damaged from the files' key columns.
-fn open_runs(home: &Home, rows: &mut Rows) -> Result<()> {
-    let disk = home.env.disk.as_ref();
+fn open_runs(place: &GenerationDir, rows: &mut Rows) -> Result<()> {
+    let disk = place.env.disk.as_ref();
     let Some(codec) = rows.codec.clone() else { return Ok(()) };
-    disk.create_dir_all(&home.index_dir).map_err(io_error(&home.index_dir, "create"))?;
+    disk.create_dir_all(&place.index_dir).map_err(io_error(&place.index_dir, "create"))?;
     let mut missing: BTreeSet<u32> = rows.segments.keys().copied().collect();
-    for name in disk.list(&home.index_dir).map_err(io_error(&home.index_dir, "list"))? {
-        let path = home.index_dir.join(name);
+    for name in disk.list(&place.index_dir).map_err(io_error(&place.index_dir, "list"))? {
+        let path = place.index_dir.join(name);
         let run = Run::open(disk, &path, codec.fingerprint)?.filter(|run| run.segments.iter().any(|s| missing.contains(s)));
         match run {
             Some(run) => {
@@ -269,36 +281,16 @@ fn open_runs(home: &Home, rows: &mut Rows) -> Result<()> {
                 rows.next_segment = rows.next_segment.max(run.segments.iter().max().map_or(0, |s| s + 1));
                 rows.index.add_run(run);
             }
-            None => disk.remove_file(&path).map_err(io_error(&path, "remove"))?,
+            None => {
+                tracing::info!(file = %path.display(), "an index run covers no file, or is not what was written; what it should cover is built anew");
+                disk.remove_file(&path).map_err(io_error(&path, "remove"))?;
+            }
         }
     }
     for segment in missing {
         if let Some(Segment { body: Body::File(filed), .. }) = rows.segments.get(&segment) {
-            rows.index.add_run(rebuild_run(home, &rows.schema, &codec, &filed.file, segment)?);
+            rows.index.add_run(rebuild_run(place, &rows.schema, &codec, &filed.file, segment)?);
         }
     }
     Ok(())
-}
-
-/// The run of one file, from its key columns. Columns that were added after it are NULL in it.
-pub(crate) fn rebuild_run(home: &Home, schema: &TableSchema, codec: &KeyCodec, file: &DataFile, segment: u32) -> Result<Run> {
-    let disk = home.env.disk.as_ref();
-    let columns: Vec<_> = codec.columns.iter().map(|at| &schema.columns[*at]).collect();
-    let names: Vec<&str> = columns.iter().map(|c| c.name.as_ref()).collect();
-    let name = format!("{}-{}.run", file.name, uuid::Builder::from_random_bytes(home.env.random()).into_uuid());
-    let mut run = RunBuilder::new(disk, home.index_dir.join(name), segment, codec.fingerprint);
-    let mut first = 0;
-    for batch in read(disk, &file.path, &names, None)? {
-        let batch = batch.map_err(arrow_error)?;
-        let array = |column: &&Column| match batch.column_by_name(&column.name) {
-            Some(array) => array.clone(),
-            None => new_null_array(&column.kind.arrow(), batch.num_rows()),
-        };
-        let arrays: Vec<ArrayRef> = columns.iter().map(array).collect();
-        let arrays: Vec<&dyn Array> = arrays.iter().map(|a| a.as_ref()).collect();
-        run.add(codec.keys_of(&arrays, batch.num_rows())?, first)?;
-        first += batch.num_rows() as u32;
-    }
-    metrics::RUNS_REBUILT.add(1);
-    run.finish()
 }

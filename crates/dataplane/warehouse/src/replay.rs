@@ -1,7 +1,7 @@
 //! From the log into live tables: groups that were too large for the tail, and everything after a restart.
 
 use crate::codes;
-use crate::spill::Hold;
+use crate::state::StateGuard;
 use bytes::Bytes;
 use mainstem_env::fault;
 use mainstem_envelope::{Decoder, Schemas, TopicItem};
@@ -22,7 +22,7 @@ pub(crate) struct GroupReader {
 
 impl GroupReader {
     /// Applies the rows of a barrier that are only in the log.
-    pub fn read(&self, state: &mut Hold<'_>, barrier: &Barrier) -> Result<()> {
+    pub fn read(&self, state: &mut StateGuard<'_>, barrier: &Barrier) -> Result<()> {
         for end in &barrier.ends {
             if let Some(table) = state.topics.get(&end.topic).copied() {
                 self.read_table(state, table, end.end)?;
@@ -32,7 +32,7 @@ impl GroupReader {
     }
 
     /// Applies a table's topic up to `end`; returns the number of events. What a generation has flushed is left out.
-    pub fn read_table(&self, state: &mut Hold<'_>, id: TableId, end: i64) -> Result<u64> {
+    pub fn read_table(&self, state: &mut StateGuard<'_>, id: TableId, end: i64) -> Result<u64> {
         let Some(table) = state.tables.get(&id).filter(|t| t.broken.is_none()) else { return Ok(0) };
         let at = TopicPartition { topic: table.record.topic.clone(), partition: 0 };
         let mut offset = table.offset;
@@ -60,7 +60,7 @@ impl GroupReader {
     #[allow(clippy::too_many_arguments)] // one step of the loop above
     fn apply_read(
         &self,
-        state: &mut Hold<'_>,
+        state: &mut StateGuard<'_>,
         id: TableId,
         decoder: &Decoder,
         batches: &Bytes,
@@ -76,7 +76,7 @@ impl GroupReader {
                 TopicItem::Changes(changes) => {
                     *events += changes.len() as u64;
                     let generation = mainstem_types::Generation(table.topic_generation);
-                    let wanted = table.rows().any(|r| r.home.generation == generation);
+                    let wanted = table.rows().any(|r| r.place.generation == generation);
                     if wanted || (table.record.generation == generation && generation.0 > table.discarded) {
                         state.apply(&TableBatch { table: id, generation, changes: Arc::new(changes) });
                         state.make_room();

@@ -1,73 +1,35 @@
 //! One generation of one table: its segments, its key index, and how rows move from memory to a Parquet file.
 
-use crate::codes;
+use crate::codes::{self, io_error};
+use crate::context::{GenerationDir, Resume};
 use crate::delta::DeltaTable;
-use crate::files::{arrow_error, io_error};
+use crate::files::arrow_error;
 use crate::index::{HotKeys, Index, RowAddr};
 use crate::keys::KeyCodec;
-use crate::open::rebuild_run;
+use crate::reindex::rebuild_run;
 use crate::run::Run;
 use crate::segment::{Body, Piece, Segment};
 use crate::segment_writer::{SegmentWriter, Written};
-use crate::settings::WarehouseSettings;
 use crate::snapshot::{FileView, HotView};
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
-use mainstem_env::Env;
-use mainstem_types::{Error, Generation, Identity, Result, SourceName, TableId, TableSchema};
+use mainstem_types::{Error, Identity, Result, TableSchema};
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
-/// How far a generation is durable in its Delta table, and where its topic goes on from there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Resume {
-    /// Barrier.
-    pub seq: u64,
-    /// The topic's end at that barrier.
-    pub offset: i64,
-    /// The generation that the topic's rows belonged to there; 0 = none yet.
-    pub topic_generation: u32,
-}
-
-/// What a generation is, where it lies, and what it needs from outside.
-#[derive(Clone)]
-pub(crate) struct Home {
-    pub env: Env,
-    pub settings: Arc<WarehouseSettings>,
-    pub source: SourceName,
-    pub table: TableId,
-    pub generation: Generation,
-    /// `tables/<table id>/<generation>`
-    pub dir: PathBuf,
-    /// `index/<table id>/<generation>`
-    pub index_dir: PathBuf,
-    pub seed: u64,
-}
-
-impl Home {
-    pub fn create_dirs(&self) -> Result<()> {
-        for dir in [&self.dir.join("_delta_log"), &self.index_dir] {
-            self.env.disk.create_dir_all(dir).map_err(io_error(dir, "create"))?;
-        }
-        let outward = [self.dir.parent().and_then(Path::parent), self.dir.parent(), Some(self.dir.as_path())];
-        for dir in outward.into_iter().flatten() {
-            self.env.disk.sync_dir(dir).map_err(io_error(dir, "sync"))?;
-        }
-        Ok(())
-    }
-}
-
 pub(crate) struct Rows {
-    pub home: Home,
+    pub place: GenerationDir,
     pub schema: Arc<TableSchema>,
     pub arrow: SchemaRef,
     views: SchemaRef,
     /// None: rows are never looked up.
     pub codec: Option<KeyCodec>,
+    /// Files with dead rows are rewritten by a flush rather than given deletion vectors.
+    pub without_vectors: bool,
     /// Equal rows may be there several times.
     pub multiset: bool,
     pub segments: BTreeMap<u32, Segment>,
@@ -129,9 +91,10 @@ pub(crate) struct Frozen {
 }
 
 impl Rows {
-    pub fn new(home: Home, schema: Arc<TableSchema>) -> Self {
+    pub fn new(place: GenerationDir, schema: Arc<TableSchema>) -> Self {
         Self {
-            codec: KeyCodec::new(&schema, home.seed),
+            codec: KeyCodec::new(&schema, place.seed),
+            without_vectors: false,
             multiset: schema.identity == Identity::WholeRow,
             arrow: schema.arrow(),
             views: schema.arrow_views(),
@@ -143,13 +106,13 @@ impl Rows {
             truncations: 0,
             changed: false,
             flushed: Resume::default(),
-            delta: Arc::new(Mutex::new(DeltaTable::new(&home))),
+            delta: Arc::new(Mutex::new(DeltaTable::new(&place))),
             delta_version: None,
             hot_bytes: 0,
             gone_views: Vec::new(),
             dropped: Vec::new(),
             schema,
-            home,
+            place,
         }
     }
 
@@ -186,7 +149,7 @@ impl Rows {
                 hot.evolve(&before, schema, &arrow)?;
             }
         }
-        self.codec = KeyCodec::new(schema, self.home.seed);
+        self.codec = KeyCodec::new(schema, self.place.seed);
         self.multiset = schema.identity == Identity::WholeRow;
         self.arrow = arrow;
         self.views = schema.arrow_views();
@@ -198,7 +161,7 @@ impl Rows {
     fn reindex(&mut self) -> Result<()> {
         let old = std::mem::take(&mut self.index);
         for run in old.runs {
-            self.home.env.disk.remove_file(&run.path).map_err(io_error(&run.path, "remove"))?;
+            self.place.env.disk.remove_file(&run.path).map_err(io_error(&run.path, "remove"))?;
         }
         let Some(codec) = &self.codec else { return Ok(()) };
         for (id, segment) in &self.segments {
@@ -218,7 +181,7 @@ impl Rows {
                     }
                 }
                 Body::File(filed) => {
-                    self.index.add_run(rebuild_run(&self.home, &self.schema, codec, &filed.file, *id)?);
+                    self.index.add_run(rebuild_run(&self.place, &self.schema, codec, &filed.file, *id)?);
                 }
             }
         }
@@ -230,8 +193,17 @@ impl Rows {
     }
 
     pub fn misfit(&self, what: &str) -> Error {
-        let text = format!("table {} ({}): {what} within generation {}", self.schema.name, self.home.table, self.home.generation);
+        let text =
+            format!("table {} ({}): {what} within generation {}", self.schema.name, self.place.table, self.place.generation);
         Error::bug(codes::MISFIT, text).hint("Run RESYNC SOURCE ... TABLE ... to build the table anew.")
+    }
+
+    /// Whether deletion vectors are written from now on. What has some gets rid of them at the next flush.
+    pub fn set_without_vectors(&mut self, without_vectors: bool) {
+        if without_vectors && !self.without_vectors {
+            self.changed |= self.segments.values().any(|s| matches!(s.body, Body::File(_)) && !s.dead.is_empty());
+        }
+        self.without_vectors = without_vectors;
     }
 
     pub fn is_live(&self, at: RowAddr) -> bool {
@@ -358,7 +330,7 @@ impl Rows {
             (codec, unfit) => {
                 // The identity got another column, or lost one, while the file was written.
                 self.dropped.extend(unfit.map(|run| run.path));
-                codec.as_ref().map(|codec| rebuild_run(&self.home, &self.schema, codec, &written.file, target)).transpose()?
+                codec.as_ref().map(|codec| rebuild_run(&self.place, &self.schema, codec, &written.file, target)).transpose()?
             }
         };
         let mut dead = RoaringBitmap::new();
@@ -432,12 +404,12 @@ fn identity_ids(schema: &TableSchema) -> Vec<i32> {
 
 impl Frozen {
     /// Writes the live rows to a file and their keys to a run. None when there are none.
-    pub fn write(&mut self, home: &Home) -> Result<Option<Written>> {
+    pub fn write(&mut self, place: &GenerationDir) -> Result<Option<Written>> {
         let live = |s: &FrozenSegment| s.pieces.iter().map(|p| p.rows.num_rows() as u64).sum::<u64>() > s.moved.dead.len();
         if !self.segments.iter().any(live) {
             return Ok(None);
         }
-        let mut writer = SegmentWriter::create(home, self.target, &self.schema, self.codec.as_ref())?;
+        let mut writer = SegmentWriter::create(place, self.target, &self.schema, self.codec.as_ref())?;
         for segment in &mut self.segments {
             segment.moved.base = writer.rows();
             for piece in &segment.pieces {

@@ -23,6 +23,15 @@ pub(crate) enum Body {
     File(Filed),
 }
 
+impl Body {
+    pub fn file(&self) -> Option<&Arc<DataFile>> {
+        match self {
+            Self::Hot(_) => None,
+            Self::File(filed) => Some(&filed.file),
+        }
+    }
+}
+
 /// Rows in memory, in the table's native Arrow types. Small commits are merged as a binary counter counts: a row is copied a few times
 /// over, and there are never more than a dozen pieces.
 #[derive(Clone, Default)]
@@ -191,6 +200,7 @@ impl Filed {
             row_groups: file.row_groups.clone(),
             deleted,
             ranges: file.ranges.clone(),
+            seal: file.seal.clone(),
             derived: OnceLock::new(),
         });
         self.handed_out.retain(|v| v.strong_count() > 0);

@@ -1,8 +1,8 @@
 //! A segment on its way to disk: the Parquet file of its rows and the run of their keys, written together.
 
+use crate::context::GenerationDir;
 use crate::files::{DataFile, FileWriter, file_name};
 use crate::keys::KeyCodec;
-use crate::rows::Home;
 use crate::run::{Run, RunBuilder};
 use arrow::array::RecordBatch;
 use mainstem_env::Disk;
@@ -10,7 +10,7 @@ use mainstem_types::{Result, TableSchema};
 use std::sync::Arc;
 
 pub(crate) struct SegmentWriter<'a> {
-    disk: &'a dyn Disk,
+    place: &'a GenerationDir,
     schema: &'a TableSchema,
     file: FileWriter,
     keys: Option<(&'a KeyCodec, RunBuilder<'a>)>,
@@ -25,13 +25,13 @@ pub(crate) struct Written {
 
 impl<'a> SegmentWriter<'a> {
     /// Of what is written nothing is left unless it is finished.
-    pub fn create(home: &'a Home, segment: u32, schema: &'a TableSchema, codec: Option<&'a KeyCodec>) -> Result<Self> {
-        let disk = home.env.disk.as_ref();
-        let name = file_name(&home.env, segment);
-        let file = FileWriter::create(&home.env.disk, &home.dir, &name, schema, &home.settings)?;
-        let path = home.index_dir.join(format!("{name}.run"));
+    pub fn create(place: &'a GenerationDir, segment: u32, schema: &'a TableSchema, codec: Option<&'a KeyCodec>) -> Result<Self> {
+        let disk = place.env.disk.as_ref();
+        let name = file_name(&place.env, segment);
+        let file = FileWriter::create(place, &name, schema)?;
+        let path = place.index_dir.join(format!("{name}.run"));
         let keys = codec.map(|codec| (codec, RunBuilder::new(disk, path, segment, codec.fingerprint)));
-        Ok(Self { disk, schema, file, keys, rows: 0 })
+        Ok(Self { place, schema, file, keys, rows: 0 })
     }
 
     /// Rows so far: the number of the next one.
@@ -50,10 +50,10 @@ impl<'a> SegmentWriter<'a> {
 
     pub fn finish(self) -> Result<Written> {
         let run = self.keys.map(|(_, run)| run.finish()).transpose()?;
-        match self.file.finish(self.schema) {
+        match self.file.finish(self.place, self.schema) {
             Ok(file) => Ok(Written { file: Arc::new(file), run }),
             Err(error) => {
-                run.into_iter().for_each(|run| drop(self.disk.remove_file(&run.path)));
+                run.into_iter().for_each(|run| drop(self.place.env.disk.remove_file(&run.path)));
                 Err(error)
             }
         }

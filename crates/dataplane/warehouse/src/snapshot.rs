@@ -1,5 +1,6 @@
 //! What one query sees: every table of a source at the same barrier. Immutable and cheap to clone; holding it keeps its files.
 
+use crate::seal::Seal;
 use arrow::array::{ArrayRef, RecordBatch};
 use mainstem_types::{SourceName, TableName, TableRecord, TableSchema};
 use roaring::RoaringBitmap;
@@ -62,6 +63,8 @@ pub struct FileView {
     pub deleted: Option<Arc<RoaringBitmap>>,
     /// Per column of the file's schema, by column name: what file pruning needs. Missing = unknown.
     pub ranges: Arc<BTreeMap<Arc<str>, ValueRange>>,
+    /// The checksums through which it is read.
+    pub seal: Arc<Seal>,
     /// A place for what the reader derives from this view (its piece of a plan); lives as long as the view is unchanged.
     pub derived: OnceLock<Arc<dyn Any + Send + Sync>>,
 }

@@ -1,13 +1,14 @@
 //! The live tables of one source and the applier that moves them from barrier to barrier, all together.
 
+use crate::by_name;
 use crate::codes;
-use crate::snapshot::{Snapshot, TableView};
-use crate::spill::Hold;
-use crate::table::{Gone, Ground, Table};
-use mainstem_envelope::tail::{Group, Visible};
-use mainstem_types::{Barrier, Error, Result, SourceName, TableBatch, TableId, TableName, TableState};
+use crate::seal::{Owner, Seal};
+use crate::state::{SourceSnapshot, SourceState, StateGuard};
+use crate::table::{Gone, Table};
+use mainstem_envelope::tail::{BrokenTable, Group, Visible};
+use mainstem_types::{Barrier, Error, Result, SourceName};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub(crate) struct Source {
     /// What readers see while a large group is applied.
     published: Mutex<Option<Arc<SourceSnapshot>>>,
     pub visible: watch::Sender<Option<Visible>>,
+    /// As of the last `show_broken`.
+    pub broken: watch::Sender<Vec<BrokenTable>>,
     /// One flush or compaction at a time.
     pub flushing: Mutex<()>,
     /// Flushed since the last compaction.
@@ -30,178 +33,16 @@ pub(crate) struct Source {
     pub applying: Mutex<()>,
 }
 
-pub(crate) struct SourceState {
-    pub ground: Ground,
-    pub tables: BTreeMap<TableId, Table>,
-    pub seq: u64,
-    /// Tables by topic, for barriers' partition ends.
-    pub topics: BTreeMap<Arc<str>, TableId>,
-    /// Topics of tables that were dropped, until the log is told.
-    pub dropped_topics: Vec<Arc<str>>,
-    pub gone: Vec<Gone>,
-    /// A group could not be read whole: nothing may be shown, flushed or applied any more until the next start.
-    pub halted: bool,
-    /// Rows after the last barrier are applied.
-    pub mid_group: bool,
-    /// Tables that went over their own bound of memory.
-    pub full: Vec<TableId>,
-    memory: usize,
-    shown: Option<Arc<SourceSnapshot>>,
-}
-
-/// The tables of one source at one barrier.
-pub(crate) struct SourceSnapshot {
-    pub seq: u64,
-    pub tables: Vec<Arc<TableView>>,
-}
-
-impl SourceSnapshot {
-    pub fn add_to(&self, name: &SourceName, snapshot: &mut Snapshot) {
-        if self.seq > 0 {
-            snapshot.seqs.insert(name.clone(), self.seq);
-        }
-        for view in &self.tables {
-            let name = view.record.name.clone();
-            for parent in &view.record.parents {
-                let leaves: &mut Vec<TableName> = snapshot.parents.entry(parent.clone()).or_default();
-                let at = leaves.partition_point(|l| *l < name);
-                leaves.insert(at, name.clone());
-            }
-            snapshot.tables.insert(name, view.clone());
-        }
-        // An inherited parent's own rows belong to its view as well.
-        for (parent, leaves) in &mut snapshot.parents {
-            if snapshot.tables.contains_key(parent)
-                && let Err(at) = leaves.binary_search(parent)
-            {
-                leaves.insert(at, parent.clone());
-            }
-        }
-    }
-}
-
-impl SourceState {
-    pub fn new(ground: Ground) -> Self {
-        Self {
-            ground,
-            tables: BTreeMap::new(),
-            seq: 0,
-            topics: BTreeMap::new(),
-            dropped_topics: Vec::new(),
-            gone: Vec::new(),
-            halted: false,
-            mid_group: false,
-            full: Vec::new(),
-            memory: 0,
-            shown: None,
-        }
-    }
-
-    fn show(&mut self) -> Result<Arc<SourceSnapshot>> {
-        if let Some(shown) = &self.shown {
-            return Ok(shown.clone());
-        }
-        let tables = self.tables.values_mut().map(Table::view).collect::<Result<_>>()?;
-        let shown = Arc::new(SourceSnapshot { seq: self.seq, tables });
-        self.shown = Some(shown.clone());
-        Ok(shown)
-    }
-
-    /// Forgets what was shown; call after any change.
-    pub fn touch(&mut self) {
-        self.shown = None;
-        let now = if self.halted { 0 } else { self.tables.values().map(Table::memory).sum() };
-        self.ground.memory.note(&mut self.memory, now);
-    }
-
-    /// Bytes that a flush would write.
-    pub fn flush_bytes(&self) -> usize {
-        self.tables.values().filter_map(|t| t.live.as_ref()).map(|r| r.hot_bytes).sum()
-    }
-
-    pub fn is_changed(&self) -> bool {
-        self.tables.values().any(|t| t.live.as_ref().is_some_and(|r| r.changed))
-    }
-
-    /// Works on one table and counts what its memory becomes: to count all of them at each barrier is too much with thousands.
-    fn with_table(&mut self, id: TableId, work: impl FnOnce(&mut Table, &mut Vec<Gone>)) {
-        let Some(table) = self.tables.get_mut(&id) else { return };
-        let before = table.memory();
-        work(table, &mut self.gone);
-        let after = table.memory();
-        self.count(before, after);
-    }
-
-    fn count(&mut self, before: usize, after: usize) {
-        let now = if self.halted { 0 } else { (self.memory + after).saturating_sub(before) };
-        self.ground.memory.note(&mut self.memory, now);
-    }
-
-    /// Makes known the tables and generations that this barrier begins, before its rows are applied.
-    pub fn announce(&mut self, barrier: &Barrier) {
-        for record in barrier.tables.iter().filter(|r| r.state != TableState::Dropped) {
-            self.topics.insert(record.topic.clone(), record.table);
-            let ground = self.ground.clone();
-            self.tables.entry(record.table).or_insert_with(|| Table::new(ground, record.clone()));
-            if matches!(record.state, TableState::Snapshotting | TableState::Streaming) {
-                self.with_table(record.table, |table, gone| table.begin(record.generation, &record.schema, gone));
-            }
-        }
-    }
-
-    pub fn apply(&mut self, batch: &TableBatch) {
-        if !self.tables.contains_key(&batch.table) {
-            tracing::warn!(table = %batch.table, "rows of a table that no barrier named are left out");
-        }
-        let (hot_max, copy_max) = (self.ground.settings.hot_bytes_max, self.ground.settings.copy_bytes_max);
-        let over = |rows: &Option<crate::rows::Rows>, bound: u64| rows.as_ref().is_some_and(|rows| rows.memory() as u64 > bound);
-        let mut full = false;
-        self.with_table(batch.table, |table, gone| {
-            table.apply(batch, gone);
-            full = over(&table.live, hot_max) || over(&table.filling, copy_max);
-        });
-        if full {
-            self.full.push(batch.table);
-        }
-    }
-
-    /// The barrier itself: from here on its rows may be seen.
-    pub fn arrive(&mut self, barrier: &Barrier) {
-        for record in &barrier.tables {
-            if record.state == TableState::Dropped {
-                if let Some(table) = self.tables.remove(&record.table) {
-                    self.count(table.memory(), 0);
-                    self.topics.remove(&table.record.topic);
-                    self.dropped_topics.push(table.record.topic.clone());
-                    table.retire(self.ground.retained_until_ms(), &mut self.gone);
-                }
-            } else {
-                self.with_table(record.table, |table, gone| {
-                    table.set_record(record, gone);
-                    table.set_position(&barrier.position.0);
-                });
-            }
-        }
-        for end in &barrier.ends {
-            let table = self.topics.get(&end.topic).and_then(|id| self.tables.get_mut(id));
-            if let Some(table) = table.filter(|t| t.offset < end.end) {
-                table.offset = end.end;
-                table.set_position(&barrier.position.0);
-            }
-        }
-        self.seq = self.seq.max(barrier.seq);
-        self.shown = None;
-    }
-}
-
 impl Source {
     pub fn new(name: SourceName, state: SourceState, visible: Option<Visible>) -> Self {
         let (visible, _) = watch::channel(visible);
+        let (broken, _) = watch::channel(state.broken());
         Self {
             name,
             state: Mutex::new(state),
             published: Mutex::new(None),
             visible,
+            broken,
             flushing: Mutex::default(),
             flushed: AtomicBool::new(false),
             applying: Mutex::default(),
@@ -229,13 +70,13 @@ impl Source {
     pub fn apply(
         &self,
         group: &mut Group,
-        read: &mut dyn FnMut(&mut Hold<'_>, &Barrier) -> Result<()>,
+        read: &mut dyn FnMut(&mut StateGuard<'_>, &Barrier) -> Result<()>,
         now_us: i64,
     ) -> Result<()> {
         let rows: Option<usize> = group.batches.as_ref().map(|batches| batches.iter().map(|b| b.changes.len()).sum());
         let large = rows.is_none_or(|rows| rows > QUICK_ROWS);
         let _applying = self.applying.lock();
-        let mut state = Hold::Shared(self.state.lock());
+        let mut state = StateGuard::Shared(self.state.lock());
         if group.barrier.seq <= state.seq {
             return Ok(());
         }
@@ -275,7 +116,7 @@ impl Source {
         // Whoever waited for this barrier must find it in the next snapshot.
         if done.is_ok() {
             self.tell(&group.barrier, now_us);
-            Hold::Shared(self.state.lock()).make_room();
+            StateGuard::Shared(self.state.lock()).make_room();
         }
         done
     }
@@ -290,17 +131,55 @@ impl Source {
         });
     }
 
+    /// Lets others know of tables that broke or are whole again.
+    pub fn show_broken(&self) {
+        let now = self.with_state(|state| state.broken());
+        self.broken.send_if_modified(|before| {
+            let changed = *before != now;
+            *before = now;
+            changed
+        });
+    }
+
+    /// A file of a table is not what was written: the table goes no further, unless it has another generation by now.
+    pub fn break_damaged(&self, owner: &Owner, error: Error) {
+        self.with_state(|state| {
+            let table = state.tables.get_mut(&owner.table).filter(|table| table.broken.is_none());
+            if let Some(table) = table.filter(|table| table.rows().any(|rows| rows.place.generation == owner.generation)) {
+                table.fail(error);
+                state.touch();
+            }
+        });
+    }
+
+    /// The links by which its tables are found outside: those that have a version to be read.
+    pub fn links(&self) -> Vec<(PathBuf, PathBuf)> {
+        self.with_state(|state| {
+            let live = state.tables.values().filter_map(|table| Some((table, table.live.as_ref()?)));
+            let committed = live.filter(|(_, rows)| rows.delta_version.is_some());
+            committed.filter_map(|(table, rows)| by_name::link(&table.record.name, &rows.place.dir)).collect()
+        })
+    }
+
+    /// The seals of all files that are live now.
+    pub fn seals(&self) -> Vec<Arc<Seal>> {
+        self.with_state(|state| {
+            let segments = state.tables.values().flat_map(Table::rows).flat_map(|rows| rows.segments.values());
+            segments.filter_map(|segment| Some(segment.body.file()?.seal.clone())).collect()
+        })
+    }
+
     /// Removes files and directories that nobody needs any more. What cannot be removed now is tried again.
     pub fn clean(&self) {
         let _one = self.flushing.lock();
-        let (ground, free, tables) = self.with_state(|state| {
-            let now_ms = state.ground.now_ms();
+        let (context, free, tables) = self.with_state(|state| {
+            let now_ms = state.context.now_ms();
             let free: Vec<Gone> = state.gone.extract_if(.., |g| g.is_free(now_ms)).collect();
             let live = state.tables.values_mut().filter_map(|t| t.live.as_mut());
             let tables: Vec<_> = live.map(|rows| (rows.delta.clone(), rows.let_go(), rows.pinned())).collect();
-            (state.ground.clone(), free, tables)
+            (state.context.clone(), free, tables)
         });
-        free.iter().for_each(|gone| gone.remove(&ground.env));
+        free.iter().for_each(|gone| gone.remove(&context.env));
         for (delta, dropped, pinned) in tables {
             if let Err(error) = delta.lock().clean(dropped, &pinned) {
                 tracing::warn!(source = %self.name, error = %error.chain(), "files that are not needed any more stay for now");
@@ -322,13 +201,3 @@ impl Source {
         })
     }
 }
-
-impl Drop for SourceState {
-    fn drop(&mut self) {
-        self.ground.memory.note(&mut self.memory, 0);
-    }
-}
-
-#[cfg(test)]
-#[path = "source_tests.rs"]
-mod tests;

@@ -3,55 +3,19 @@
 
 use crate::metrics;
 use crate::rows::Rows;
-use crate::source::SourceState;
+use crate::state::StateGuard;
 use mainstem_types::{Generation, TableId};
-use parking_lot::MutexGuard;
-use std::ops::{Deref, DerefMut};
 
-/// A source's state in the hands of the one who applies rows to it.
-pub(crate) enum Hold<'a> {
-    /// At the start, before anybody else has it.
-    Alone(&'a mut SourceState),
-    Shared(MutexGuard<'a, SourceState>),
-}
-
-impl Deref for Hold<'_> {
-    type Target = SourceState;
-    fn deref(&self) -> &SourceState {
-        match self {
-            Self::Alone(state) => state,
-            Self::Shared(state) => state,
-        }
-    }
-}
-
-impl DerefMut for Hold<'_> {
-    fn deref_mut(&mut self) -> &mut SourceState {
-        match self {
-            Self::Alone(state) => state,
-            Self::Shared(state) => state,
-        }
-    }
-}
-
-impl Hold<'_> {
-    /// Does something that needs no state while others may have it.
-    fn outside<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        match self {
-            Self::Alone(_) => work(),
-            Self::Shared(state) => MutexGuard::unlocked(state, work),
-        }
-    }
-
+impl StateGuard<'_> {
     /// Brings tables below their own bounds, and the source's part of the common bound down. Others see the state meanwhile: call it at
     /// a barrier, or while readers have what was published before.
     pub fn make_room(&mut self) {
         for id in std::mem::take(&mut self.full) {
-            let bounds = (self.ground.settings.copy_bytes_max, self.ground.settings.hot_bytes_max);
+            let bounds = (self.context.settings.copy_bytes_max, self.context.settings.hot_bytes_max);
             let Some(table) = self.tables.get(&id) else { continue };
             let over = |rows: &&Rows, bound: u64| rows.memory() as u64 > bound;
-            let filling = table.filling.as_ref().filter(|r| over(r, bounds.0)).map(|r| r.home.generation);
-            let live = table.live.as_ref().filter(|r| over(r, bounds.1)).map(|r| r.home.generation);
+            let filling = table.filling.as_ref().filter(|r| over(r, bounds.0)).map(|r| r.place.generation);
+            let live = table.live.as_ref().filter(|r| over(r, bounds.1)).map(|r| r.place.generation);
             if !filling.into_iter().chain(live).all(|generation| self.spill(id, generation)) {
                 return;
             }
@@ -65,7 +29,7 @@ impl Hold<'_> {
 
     /// What should go to a file because all tables together take too much. A spill leaves nothing spillable, so this ends.
     fn fattest(&self) -> Option<(TableId, Generation)> {
-        let (used, most) = (self.ground.memory.used(), self.ground.settings.memory_bytes_max);
+        let (used, most) = (self.context.memory.used(), self.context.settings.memory_bytes_max);
         if used <= most / 2 {
             return None;
         }
@@ -73,23 +37,23 @@ impl Hold<'_> {
         let rows = whole.flat_map(|(id, table)| {
             // Copies first: nobody reads them yet. Live rows are the flusher's, unless it is late.
             let live = table.live.as_ref().filter(|_| used > most);
-            table.filling.iter().chain(live).map(|rows| (rows.spillable_bytes(), (*id, rows.home.generation)))
+            table.filling.iter().chain(live).map(|rows| (rows.spillable_bytes(), (*id, rows.place.generation)))
         });
         rows.filter(|(bytes, _)| *bytes > 0).max().map(|(_, which)| which)
     }
 
     fn rows(&mut self, id: TableId, generation: Generation) -> Option<&mut Rows> {
-        self.tables.get_mut(&id)?.rows_mut().find(|r| r.home.generation == generation)
+        self.tables.get_mut(&id)?.rows_mut().find(|r| r.place.generation == generation)
     }
 
     /// Writes a generation's hot rows to a file. Only the applier changes rows, and it is here: nothing is looked up meanwhile. False: they
     /// could not be written, a full disk most often, and stay in memory; the next batch tries again.
     fn spill(&mut self, id: TableId, generation: Generation) -> bool {
         let Some(rows) = self.rows(id, generation) else { return true };
-        let home = rows.home.clone();
+        let place = rows.place.clone();
         let mut unwritten = None;
         let done = rows.set_aside().and_then(|(mut frozen, keys)| {
-            let written = self.outside(|| home.create_dirs().and_then(|()| frozen.write(&home)));
+            let written = self.outside(|| place.create_dirs().and_then(|()| frozen.write(&place)));
             let Some(rows) = self.rows(id, generation) else { return Ok(()) };
             match written {
                 Ok(written) => rows.install(frozen, written),

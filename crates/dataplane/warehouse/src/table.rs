@@ -1,50 +1,15 @@
 //! A live table: the record that the pipeline keeps of it, the generation that readers see and the one being filled.
 
 use crate::codes;
-use crate::memory::Memory;
-use crate::rows::{Home, Rows};
-use crate::settings::WarehouseSettings;
+use crate::context::Context;
+use crate::delta::Noted;
+use crate::rows::Rows;
 use crate::snapshot::{FileView, TableView};
 use mainstem_env::Env;
-use mainstem_types::{Error, Generation, Result, SourceName, TableBatch, TableId, TableRecord, TableSchema, TableState};
+use mainstem_envelope::tail::BrokenTable;
+use mainstem_types::{Error, Generation, Result, TableBatch, TableRecord, TableSchema, TableState};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
-
-/// What all tables of a warehouse share.
-#[derive(Clone)]
-pub(crate) struct Ground {
-    pub env: Env,
-    pub settings: Arc<WarehouseSettings>,
-    /// The data directory.
-    pub dir: PathBuf,
-    pub seed: u64,
-    pub memory: Arc<Memory>,
-}
-
-impl Ground {
-    pub fn now_ms(&self) -> i64 {
-        self.env.clock.now_us() / 1000
-    }
-
-    /// When readers outside have had their time with what goes now.
-    pub fn retained_until_ms(&self) -> i64 {
-        self.now_ms().saturating_add_unsigned(self.settings.file_retention_ms)
-    }
-
-    pub fn home(&self, source: &SourceName, table: TableId, generation: Generation) -> Home {
-        let place = |kind: &str| self.dir.join(kind).join(table.to_string()).join(generation.to_string());
-        Home {
-            env: self.env.clone(),
-            settings: self.settings.clone(),
-            source: source.clone(),
-            table,
-            generation,
-            dir: place("tables"),
-            index_dir: place("index"),
-            seed: self.seed,
-        }
-    }
-}
 
 /// Directories that go when the last view of their files is gone and readers outside have had their time.
 pub(crate) struct Gone {
@@ -61,6 +26,8 @@ pub(crate) struct Table {
     pub offset: i64,
     /// The generation that the topic's rows belong to now; 0 = none yet.
     pub topic_generation: u32,
+    /// What the log says of a generation that could not be opened: it stays said.
+    pub unopened: Option<(Generation, Noted)>,
     /// Why it cannot go on; later changes are left in the log.
     pub broken: Option<Arc<Error>>,
     /// It broke with these live rows, maybe in the middle of a barrier: they are shown until others are whole, and never committed.
@@ -69,23 +36,24 @@ pub(crate) struct Table {
     pub discarded: u32,
     position: Option<String>,
     view: Option<Arc<TableView>>,
-    ground: Ground,
+    context: Context,
 }
 
 impl Table {
-    pub fn new(ground: Ground, record: Arc<TableRecord>) -> Self {
+    pub fn new(context: Context, record: Arc<TableRecord>) -> Self {
         Self {
             record,
             live: None,
             filling: None,
             offset: 0,
             topic_generation: 0,
+            unopened: None,
             broken: None,
             spoiled: false,
             discarded: 0,
             position: None,
             view: None,
-            ground,
+            context,
         }
     }
 
@@ -109,8 +77,8 @@ impl Table {
 
     /// Makes room for a generation that is to be filled; a younger one throws away what it replaces.
     pub fn begin(&mut self, generation: Generation, schema: &Arc<TableSchema>, gone: &mut Vec<Gone>) {
-        let known = self.rows().any(|r| r.home.generation == generation);
-        let newest = self.rows().map(|r| r.home.generation).max();
+        let known = self.rows().any(|r| r.place.generation == generation);
+        let newest = self.rows().map(|r| r.place.generation).max();
         if known || newest.is_some_and(|n| generation < n) || generation.0 <= self.discarded {
             return;
         }
@@ -118,7 +86,7 @@ impl Table {
         gone.extend(self.filling.take().map(|rows| retire(rows, 0)));
         self.topic_generation = self.topic_generation.max(generation.0);
         self.broken = None;
-        self.filling = Some(Rows::new(self.ground.home(&self.record.source, self.record.table, generation), schema.clone()));
+        self.filling = Some(Rows::new(self.context.place(&self.record.source, self.record.table, generation), schema.clone()));
         self.touch();
     }
 
@@ -128,9 +96,9 @@ impl Table {
         }
         self.begin(batch.generation, &batch.changes.schema, gone);
         self.topic_generation = self.topic_generation.max(batch.generation.0);
-        let filling = self.filling.as_ref().is_some_and(|r| r.home.generation == batch.generation);
+        let filling = self.filling.as_ref().is_some_and(|r| r.place.generation == batch.generation);
         let rows = if filling { self.filling.as_mut() } else { self.live.as_mut() };
-        let Some(rows) = rows.filter(|r| r.home.generation == batch.generation) else { return };
+        let Some(rows) = rows.filter(|r| r.place.generation == batch.generation) else { return };
         let done = rows.apply(&batch.changes, filling);
         self.touch();
         if let Err(error) = done {
@@ -145,13 +113,21 @@ impl Table {
         self.touch();
     }
 
+    /// What others are to know when it cannot go on.
+    pub fn report(&self) -> Option<BrokenTable> {
+        let error = self.broken.as_ref()?;
+        let generation = self.rows().map(|rows| rows.place.generation).max().unwrap_or(self.record.generation);
+        let upstream = self.record.schema.upstream;
+        Some(BrokenTable { upstream, generation, code: error.code(), message: error.message().to_string() })
+    }
+
     /// Takes a barrier's word on this table; its rows up to the barrier are applied.
     pub fn set_record(&mut self, record: &Arc<TableRecord>, gone: &mut Vec<Gone>) {
         self.record = record.clone();
         self.touch();
         if record
             .live
-            .is_some_and(|live| live.0 <= self.discarded && self.live.as_ref().is_none_or(|l| l.home.generation != live))
+            .is_some_and(|live| live.0 <= self.discarded && self.live.as_ref().is_none_or(|l| l.place.generation != live))
         {
             let text = format!("generation {} of {} was thrown away at the last start", record.generation, record.name);
             return self.fail(Error::bug(codes::MISFIT, text).hint("Run RESYNC SOURCE ... TABLE ... to build the table anew."));
@@ -161,9 +137,9 @@ impl Table {
             return;
         }
         if let Some(live) = record.live
-            && self.filling.as_ref().is_some_and(|r| r.home.generation == live)
+            && self.filling.as_ref().is_some_and(|r| r.place.generation == live)
         {
-            let until = self.ground.retained_until_ms();
+            let until = self.context.retained_until_ms();
             gone.extend(self.live.take().map(|rows| retire(rows, until)));
             self.live = self.filling.take();
             self.spoiled = false;
@@ -175,10 +151,11 @@ impl Table {
         if record.live != Some(record.generation) && matches!(record.state, TableState::Snapshotting) {
             self.begin(record.generation, &record.schema, gone);
         }
-        let evolved = self.rows_mut().find(|r| r.home.generation == record.generation).map(|r| r.evolve(&record.schema));
+        let evolved = self.rows_mut().find(|r| r.place.generation == record.generation).map(|r| r.evolve(&record.schema));
         if let Some(Err(error)) = evolved {
             self.fail(error);
         }
+        self.rows_mut().for_each(|rows| rows.set_without_vectors(record.without_vectors));
         if let Some(live) = &mut self.live {
             live.changed |= live.delta_version.is_none();
         }
@@ -187,7 +164,7 @@ impl Table {
     /// After a replay: columns that were added or dropped since the last row.
     pub fn catch_up_record(&mut self) {
         let record = self.record.clone();
-        if let Some(live) = self.live.as_mut().filter(|l| l.home.generation == record.generation)
+        if let Some(live) = self.live.as_mut().filter(|l| l.place.generation == record.generation)
             && let Err(error) = live.evolve(&record.schema)
         {
             self.fail(error);
@@ -207,7 +184,8 @@ impl Table {
             (hot, files) = live.show()?;
         }
         let live = self.live.as_ref();
-        let home = self.ground.home(&self.record.source, self.record.table, self.record.live.unwrap_or(self.record.generation));
+        let place =
+            self.context.place(&self.record.source, self.record.table, self.record.live.unwrap_or(self.record.generation));
         let view = Arc::new(TableView {
             record: self.shown_record(),
             schema: live.map_or_else(|| self.record.schema.clone(), |l| l.schema.clone()),
@@ -218,7 +196,7 @@ impl Table {
             rows: live.map_or(0, |l| l.live_rows),
             deleted_rows: live.map_or(0, |l| l.total_rows().saturating_sub(l.live_rows)),
             delta_version: live.and_then(|l| l.delta_version),
-            location: live.map_or(home.dir, |l| l.home.dir.clone()),
+            location: live.map_or(place.dir, |l| l.place.dir.clone()),
             position: self.position.clone(),
         });
         self.view = Some(view.clone());
@@ -237,7 +215,7 @@ impl Table {
 
     /// Gives everything up, older generations included; the files may go at `after_ms`.
     pub fn retire(self, after_ms: i64, gone: &mut Vec<Gone>) {
-        let place = |kind: &str| self.ground.dir.join(kind).join(self.record.table.to_string());
+        let place = |kind: &str| self.context.dir.join(kind).join(self.record.table.to_string());
         let dirs = [place("tables"), place("index")];
         let mut views: Vec<_> = gone.extract_if(.., |g| g.dirs[0].starts_with(&dirs[0])).flat_map(|g| g.views).collect();
         views.extend(self.live.into_iter().chain(self.filling).flat_map(|rows| retire(rows, 0).views));
@@ -253,7 +231,7 @@ fn retire(rows: Rows, after_ms: i64) -> Gone {
             views.extend(filed.handed_out());
         }
     }
-    Gone { dirs: [rows.home.dir, rows.home.index_dir], views, after_ms }
+    Gone { dirs: [rows.place.dir, rows.place.index_dir], views, after_ms }
 }
 
 impl Gone {

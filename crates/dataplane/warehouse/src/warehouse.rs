@@ -1,17 +1,20 @@
 //! The warehouse as others hold it: opening, snapshots, and the tail that feeds it.
 
+use crate::by_name::{self, Links};
 use crate::codes;
+use crate::context::Context;
 use crate::flush::{FLUSHED_TOPIC, Flushed};
 use crate::metrics;
 use crate::open::{LastWords, last_words, open_sources, read_words, seed};
 use crate::replay::GroupReader;
 use crate::settings::WarehouseSettings;
 use crate::snapshot::Snapshot;
-use crate::source::{Source, SourceState};
-use crate::table::{Gone, Ground};
+use crate::source::Source;
+use crate::state::SourceState;
+use crate::table::Gone;
 use async_trait::async_trait;
 use mainstem_env::{Env, JoinOnDrop, Moment, blocking, spawn, spawn_thread};
-use mainstem_envelope::tail::{self, Group, LiveTables, Receiver, Sender, Visible};
+use mainstem_envelope::tail::{self, BrokenTable, Group, LiveTables, Receiver, Sender, Visible};
 use mainstem_envelope::{Schemas, decode_barrier};
 use mainstem_log::{Cleanup, EventLog, PartitionAppend, RecordBatchBuilder, TopicConfig, TopicPartition};
 use mainstem_types::barrier::BARRIER_TOPIC;
@@ -30,12 +33,14 @@ use tokio::sync::watch;
 const FLUSH_LOOK: Duration = Duration::from_millis(200);
 /// How often an applier without room looks.
 const ROOM_LOOK: Duration = Duration::from_millis(10);
+/// How often links by name are compared with the tables.
+const LINK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often files that nobody needs are looked for where nothing changes.
 const CLEAN_INTERVAL_MS: u128 = 10_000;
 
 /// All live tables of a data directory.
 pub struct Warehouse {
-    pub(crate) ground: Ground,
+    pub(crate) context: Context,
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) schemas: Arc<Schemas>,
     pub(crate) sources: RwLock<BTreeMap<SourceName, Arc<Source>>>,
@@ -45,6 +50,8 @@ pub struct Warehouse {
     upkeep: Mutex<Vec<JoinOnDrop<()>>>,
     /// Directories of sources that were forgotten, while snapshots read them.
     forgotten: Mutex<Vec<Gone>>,
+    /// Links by which tables are found by name.
+    links: Arc<Mutex<Links>>,
     pub(crate) stop: watch::Sender<bool>,
 }
 
@@ -74,20 +81,27 @@ impl Warehouse {
         schemas: Arc<Schemas>,
         settings: WarehouseSettings,
     ) -> Result<Arc<Self>> {
-        let mut ground = Ground { env, settings: Arc::new(settings), dir: dir.to_path_buf(), seed: 0, memory: Arc::default() };
+        let mut context = Context {
+            env,
+            settings: Arc::new(settings),
+            dir: dir.to_path_buf(),
+            seed: 0,
+            memory: Arc::default(),
+            damages: Arc::default(),
+        };
         let config = TopicConfig { partitions: 1, cleanup: Cleanup::Compact, retention_ms: None, retention_bytes: None };
         log.create_topic(FLUSHED_TOPIC, config).await?;
         let words = read_words(log.as_ref()).await?;
-        ground.seed = seed(&ground)?;
+        context.seed = seed(&context)?;
         let reader = GroupReader { log: log.clone(), schemas: schemas.clone(), runtime: Handle::current() };
-        let opened = ground.clone();
+        let opened = context.clone();
         let sources = blocking(move || open_sources(&opened, words, &reader)).await.ok_or_else(opening_stopped)??;
         let fed: BTreeSet<_> =
             sources.values().flat_map(|source| source.with_state(|s| s.topics.keys().cloned().collect::<Vec<_>>())).collect();
         release_topics(log.as_ref(), |topic| !topic.starts_with('_') && !fed.contains(topic));
         let (stop, _) = watch::channel(false);
         let warehouse = Arc::new(Self {
-            ground,
+            context,
             log,
             schemas,
             sources: RwLock::new(sources),
@@ -95,10 +109,15 @@ impl Warehouse {
             barrier_words: tokio::sync::Mutex::default(),
             upkeep: Mutex::default(),
             forgotten: Mutex::default(),
+            links: Arc::default(),
             stop,
         });
         let weak = || Arc::downgrade(&warehouse);
-        *warehouse.upkeep.lock() = vec![spawn("flush", flush_loop(weak())), spawn("compact", compact_loop(weak()))];
+        *warehouse.upkeep.lock() = vec![
+            spawn("flush", flush_loop(weak())),
+            spawn("compact", compact_loop(weak())),
+            spawn("verify", verify_files(weak())),
+        ];
         Ok(warehouse)
     }
 
@@ -141,7 +160,9 @@ impl Warehouse {
         for name in names {
             self.stop_applier(&name).await;
         }
-        self.flush(None).await
+        let flushed = self.flush(None).await;
+        self.link_tables().await;
+        flushed
     }
 
     async fn flush_source(&self, source: Arc<Source>) -> Result<()> {
@@ -165,7 +186,7 @@ impl Warehouse {
     }
 
     async fn note_flushed(&self, source: &SourceName, text: Option<&[u8]>) -> Result<()> {
-        let now_ms = self.ground.now_ms();
+        let now_ms = self.context.now_ms();
         let mut record = RecordBatchBuilder::new(now_ms);
         record.push(now_ms, Some(source.as_str().as_bytes()), text, &[]);
         let to = TopicPartition::new(FLUSHED_TOPIC, 0);
@@ -181,7 +202,7 @@ impl Warehouse {
                 // A generation that has no commit yet is read from its beginning by a start.
                 let table = state.tables.get(id)?;
                 let committed = table.filling.is_none() && table.live.as_ref().is_some_and(|rows| rows.delta_version.is_some());
-                flushed.tables.iter().filter(|t| committed && t.table == *id).map(|t| t.resume.offset).min()
+                flushed.tables.iter().filter(|t| committed && t.table == *id).map(|t| t.noted.resume.offset).min()
             };
             let floors: Vec<_> = state.topics.iter().filter_map(|(topic, id)| Some((topic.clone(), floor(id)?))).collect();
             (floors, std::mem::take(&mut state.dropped_topics))
@@ -212,12 +233,12 @@ impl Warehouse {
     async fn flush_due(&self, last: &mut BTreeMap<SourceName, Moment>) {
         let sources: Vec<Arc<Source>> = self.sources.read().values().cloned().collect();
         for source in sources {
-            let now = self.ground.env.clock.moment();
+            let now = self.context.env.clock.moment();
             let since = now - *last.entry(source.name.clone()).or_insert(now);
-            let settings = &self.ground.settings;
+            let settings = &self.context.settings;
             let (bytes, changed) = source.with_state(|state| (state.flush_bytes() as u64, state.is_changed()));
             let due = since.as_millis() as u64 >= settings.flush_interval_ms;
-            let (used, most) = (self.ground.memory.used(), settings.memory_bytes_max);
+            let (used, most) = (self.context.memory.used(), settings.memory_bytes_max);
             // Near the common bound the large ones go, above it whatever frees something: appliers wait for it.
             let pressed = bytes > 0 && used > most || bytes > most / 8 && used > most / 2;
             if !((bytes >= settings.flush_bytes || pressed) && changed || due) {
@@ -241,10 +262,42 @@ impl Warehouse {
         }
     }
 
+    /// Tells tables what was found wrong with their files, and others of the tables that cannot go on.
+    fn tell_broken(&self) {
+        let sources: Vec<Arc<Source>> = self.sources.read().values().cloned().collect();
+        for (owner, error) in self.context.damages.take() {
+            metrics::DAMAGES.add(1);
+            if let Some(source) = sources.iter().find(|source| source.name == owner.source) {
+                source.break_damaged(&owner, error);
+            }
+        }
+        let mut count = 0;
+        for source in sources {
+            source.show_broken();
+            count += source.broken.borrow().len();
+        }
+        metrics::BROKEN_TABLES.set(count as i64);
+    }
+
+    /// Lets the links by name follow the tables.
+    async fn link_tables(&self) {
+        let wanted: by_name::Wanted = self.sources.read().values().flat_map(|source| source.links()).collect();
+        let (links, env, tables) = (self.links.clone(), self.context.env.clone(), self.context.dir.join("tables"));
+        let work = move || {
+            let mut links = links.lock();
+            let done = links.update(&env, &tables, &wanted);
+            let failed_before = std::mem::replace(&mut links.failing, done.is_err());
+            if let Some(error) = done.err().filter(|_| !failed_before) {
+                tracing::warn!(error = %error.chain(), "links to tables by name are not up to date; tried again");
+            }
+        };
+        let _ = blocking(work).await;
+    }
+
     async fn remove_forgotten(&self) {
         let free: Vec<Gone> = self.forgotten.lock().extract_if(.., |g| g.is_free(i64::MAX)).collect();
         if !free.is_empty() {
-            let env = self.ground.env.clone();
+            let env = self.context.env.clone();
             let _ = blocking(move || free.iter().for_each(|gone| gone.remove(&env))).await;
         }
     }
@@ -260,7 +313,7 @@ impl Warehouse {
     }
 
     fn source(&self, name: &SourceName) -> Arc<Source> {
-        let new = || Arc::new(Source::new(name.clone(), SourceState::new(self.ground.clone()), None));
+        let new = || Arc::new(Source::new(name.clone(), SourceState::new(self.context.clone()), None));
         self.sources.write().entry(name.clone()).or_insert_with(new).clone()
     }
 
@@ -276,19 +329,20 @@ impl Warehouse {
         let (stop, mut stopped) = watch::channel(false);
         let runtime = Handle::current();
         let reader = GroupReader { log: self.log.clone(), schemas: self.schemas.clone(), runtime: runtime.clone() };
-        let ground = self.ground.clone();
+        let context = self.context.clone();
         let work = move || {
             loop {
                 let next = runtime.block_on(async {
                     tokio::select! {
                         biased;
                         _ = stopped.wait_for(|s| *s) => None,
-                        group = next_group(&ground, &mut groups) => group,
+                        group = next_group(&context, &mut groups) => group,
                     }
                 });
                 // Told to stop: what is in the log already is still applied, because the next applier goes on after it.
                 let Some(mut group) = next.or_else(|| groups.try_next()) else { return };
-                let done = source.apply(&mut group, &mut |state, barrier| reader.read(state, barrier), ground.env.clock.now_us());
+                let done =
+                    source.apply(&mut group, &mut |state, barrier| reader.read(state, barrier), context.env.clock.now_us());
                 if let Err(error) = done {
                     tracing::error!(source = %source.name, error = %error.chain(), "live tables stop at their last barrier");
                     return;
@@ -302,11 +356,11 @@ impl Warehouse {
 }
 
 /// The next group, once there is room for it: until then the tail fills up, and the source is not read.
-async fn next_group(ground: &Ground, groups: &mut Receiver) -> Option<Group> {
-    if ground.memory.used() > ground.settings.memory_bytes_max {
+async fn next_group(context: &Context, groups: &mut Receiver) -> Option<Group> {
+    if context.memory.used() > context.settings.memory_bytes_max {
         metrics::ROOM_WAITS.add(1);
-        while ground.memory.used() > ground.settings.memory_bytes_max {
-            ground.env.clock.sleep(ROOM_LOOK).await;
+        while context.memory.used() > context.settings.memory_bytes_max {
+            context.env.clock.sleep(ROOM_LOOK).await;
         }
     }
     groups.next().await
@@ -317,19 +371,41 @@ fn opening_stopped() -> Error {
 }
 
 async fn flush_loop(warehouse: Weak<Warehouse>) {
-    let (mut last, mut cleaned) = (BTreeMap::new(), None);
+    let (mut last, mut cleaned, mut linked) = (BTreeMap::new(), None, None);
     loop {
         let Some(warehouse) = warehouse.upgrade() else { return };
+        warehouse.tell_broken();
         warehouse.flush_due(&mut last).await;
         warehouse.remove_forgotten().await;
-        let now = warehouse.ground.env.clock.moment();
+        let now = warehouse.context.env.clock.moment();
+        if linked.is_none_or(|at| now - at >= LINK_INTERVAL) {
+            linked = Some(now);
+            warehouse.link_tables().await;
+        }
         if (now - *cleaned.get_or_insert(now)).as_millis() >= CLEAN_INTERVAL_MS {
             cleaned = Some(now);
             warehouse.clean_all().await;
         }
-        let clock = warehouse.ground.env.clock.clone();
+        let clock = warehouse.context.env.clock.clone();
         drop(warehouse);
         clock.sleep(FLUSH_LOOK).await;
+    }
+}
+
+/// Reads every file that is live at the start once, for as much of the time as it rests: what is damaged is found before somebody asks.
+async fn verify_files(warehouse: Weak<Warehouse>) {
+    let Some(started) = warehouse.upgrade() else { return };
+    let sources: Vec<Arc<Source>> = started.sources.read().values().cloned().collect();
+    let clock = started.context.env.clock.clone();
+    drop(started);
+    for seal in sources.iter().flat_map(|source| source.seals()) {
+        let began = clock.moment();
+        // What is wrong is reported by the seal; what cannot be read now will be when somebody asks.
+        let _ = blocking(move || seal.verify()).await;
+        clock.sleep(clock.moment() - began).await;
+        if warehouse.strong_count() == 0 {
+            return;
+        }
     }
 }
 
@@ -341,7 +417,7 @@ async fn compact_loop(warehouse: Weak<Warehouse>) {
         for source in sources.into_iter().filter(|s| s.flushed.swap(false, Ordering::Relaxed)) {
             warehouse.compact_source(source).await;
         }
-        let clock = warehouse.ground.env.clock.clone();
+        let clock = warehouse.context.env.clock.clone();
         drop(warehouse);
         clock.sleep(FLUSH_LOOK).await;
     }
@@ -366,6 +442,10 @@ impl LiveTables for Warehouse {
 
     fn visible(&self, source: &SourceName) -> watch::Receiver<Option<Visible>> {
         self.source(source).visible.subscribe()
+    }
+
+    fn broken(&self, source: &SourceName) -> watch::Receiver<Vec<BrokenTable>> {
+        self.source(source).broken.subscribe()
     }
 
     async fn forget(&self, name: &SourceName, files: bool) -> Result<()> {

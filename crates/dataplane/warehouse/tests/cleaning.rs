@@ -108,9 +108,10 @@ async fn a_forgotten_source_leaves_nothing() {
     work(&mut driver, 2).await;
     driver.build(0).await;
     let count = driver.tables.len();
-    assert_eq!(names(&dir.path().join("tables")).len(), count);
+    let numbered = |dir: &Path| names(&dir.join("tables")).into_iter().filter(|name| name != "by-name").collect::<Vec<_>>();
+    assert_eq!(numbered(dir.path()).len(), count);
     driver.warehouse.forget(&SourceName::new("shop").unwrap(), true).await.unwrap();
-    assert_eq!(names(&dir.path().join("tables")), BTreeSet::new());
+    assert!(numbered(dir.path()).is_empty());
     assert_eq!(names(&dir.path().join("index")), BTreeSet::from(["seed".to_string()]));
     assert!(driver.warehouse.snapshot().unwrap().tables.is_empty());
 }

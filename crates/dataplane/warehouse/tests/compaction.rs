@@ -147,3 +147,35 @@ async fn victim(dir: &Path) {
         driver.warehouse.compact().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_deletion_vectors_files_are_written_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = WarehouseSettings { flush_interval_ms: 3_600_000, compact_files_min: 2, ..Default::default() };
+    let mut driver = Driver::start(41, dir.path(), settings).await;
+    // Some have vectors already, which go.
+    driver.change().await;
+    driver.warehouse.flush(None).await.unwrap();
+    for at in 0..driver.tables.len() {
+        driver.tables[at].record.without_vectors = true;
+        let schema = driver.tables[at].record.schema.as_ref().clone();
+        driver.set_schema(at, schema).await;
+    }
+    for round in 0..8 {
+        driver.change().await;
+        driver.change().await;
+        driver.warehouse.flush(None).await.unwrap();
+        let snapshot = driver.warehouse.snapshot().unwrap();
+        let dead: u64 = snapshot.tables.values().flat_map(|t| &t.files).filter_map(|f| Some(f.deleted.as_ref()?.len())).sum();
+        assert_eq!(dead, 0, "round {round}");
+        driver.check();
+        if round % 3 == 1 {
+            driver.warehouse.compact().await;
+            driver.build(round % driver.tables.len()).await;
+        }
+        if round % 3 == 2 {
+            driver.reopen(round % 2 == 0).await;
+            driver.check();
+        }
+    }
+}

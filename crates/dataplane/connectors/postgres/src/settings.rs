@@ -64,6 +64,13 @@ pub static SPEC: Spec = Spec {
             help: "Whether a large backlog is read in bulk through SQL, which is several times faster than streaming.",
             secret: false,
         },
+        OptionSpec {
+            name: "deletion_vectors",
+            kind: OptionKind::OneOf(&["on", "off"]),
+            default: "on",
+            help: "`off`: a file with changed rows is written anew at each flush, for readers of the Delta tables that know no deletion vectors.",
+            secret: false,
+        },
     ],
 };
 

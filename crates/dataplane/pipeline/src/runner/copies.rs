@@ -9,7 +9,10 @@ use mainstem_envelope::TopicItem;
 use mainstem_log::TopicPartition;
 use mainstem_types::{ChangeBatch, Error, ErrorKind, Generation, Position, TableRecord, TableSchema, TableState, UpstreamId};
 use std::sync::Arc;
+use std::time::Duration;
 
+/// For how long a table that broke is not copied again for breaking again.
+const MEND_PAUSE_FIRST: Duration = Duration::from_secs(600);
 /// How much of a staging topic is read at once.
 const STAGED_READ_BYTES: usize = 4 << 20;
 /// Copied rows beyond which no more are gathered into an append.
@@ -73,6 +76,34 @@ impl Runner {
         entry.staged = false;
         entry.change_record(|r| r.state = TableState::Waiting);
         self.tables.touch(upstream);
+        Ok(())
+    }
+
+    /// Copies tables anew whose live form is broken: at once, and then after pauses that double, so that what breaks each time does not
+    /// load the source for ever.
+    pub(super) async fn mend_broken(&mut self) -> Result<()> {
+        if self.broken.borrow().is_empty() {
+            return Ok(());
+        }
+        let broken = self.broken.borrow().clone();
+        let now = self.env.clock.moment();
+        for table in broken {
+            let present =
+                |e: &&Entry| e.record.generation == table.generation && !matches!(e.phase, Phase::Waiting | Phase::Failed);
+            let last = self.mended.get(&table.upstream).copied();
+            if self.tables.get(table.upstream).filter(present).is_none() || last.is_some_and(|(at, pause)| now - at < pause) {
+                continue;
+            }
+            let pause = last.map_or(MEND_PAUSE_FIRST, |(_, pause)| pause * 2);
+            self.mended.insert(table.upstream, (now, pause));
+            self.rebuild(table.upstream, "its live table is damaged").await?;
+            if let Some(entry) = self.tables.entry(table.upstream) {
+                entry.change_record(|r| {
+                    r.error_code = Some(table.code.id.into());
+                    r.error = Some(format!("{}; it is copied anew", table.message).into());
+                });
+            }
+        }
         Ok(())
     }
 
@@ -176,6 +207,7 @@ impl Runner {
             entry.change_record(|r| {
                 r.state = TableState::Streaming;
                 r.live = Some(r.generation);
+                (r.error_code, r.error) = (None, None);
             });
             tracing::info!(table = %entry.record.schema.name, rows = entry.rows_copied, "table is live");
             self.tables.touch(upstream);

@@ -21,6 +21,9 @@ pub(crate) fn from_engine(error: DataFusionError, sql: &str) -> Error {
 }
 
 fn convert(error: DataFusionError) -> Error {
+    if is_disk_full(&error) {
+        return disk_full().caused_by(error);
+    }
     match error {
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => convert(*inner),
         DataFusionError::Collection(mut errors) if !errors.is_empty() => convert(errors.swap_remove(0)),
@@ -50,6 +53,9 @@ fn convert(error: DataFusionError) -> Error {
         DataFusionError::Execution(text) => execution(&text),
         DataFusionError::Configuration(text) => Error::fix(codes::INVALID_SETTING, clean(&text)),
         error @ (DataFusionError::ParquetError(_) | DataFusionError::ObjectStore(_) | DataFusionError::IoError(_)) => {
+            if let Some(own) = own_cause(&error) {
+                return copied(own);
+            }
             Error::retry(codes::STORAGE, "a file of the table could not be read")
                 .hint("Run `mainstem verify`; the server's log names the file.")
                 .caused_by(error)
@@ -58,8 +64,40 @@ fn convert(error: DataFusionError) -> Error {
     }
 }
 
+/// One of ours below errors of the libraries through which a file is read.
+fn own_cause(error: &DataFusionError) -> Option<&Error> {
+    causes(error).find_map(|cause| cause.downcast_ref::<Error>())
+}
+
+/// Whether there was no room for what a query wanted to spill.
+fn is_disk_full(error: &DataFusionError) -> bool {
+    let full = |kind| matches!(kind, std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
+    causes(error).any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|e| full(e.kind())))
+}
+
+fn disk_full() -> Error {
+    Error::retry(codes::SPILL_FULL, "the disk has no room for what the query spills")
+        .hint("Free space on the disk of query.spill_dir, or select less.")
+}
+
+/// The errors below one, outermost first.
+fn causes(error: &DataFusionError) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(std::error::Error::source(error), |cause| below(*cause))
+}
+
+/// What an error was caused by. An I/O error names what its own error was caused by, not that error.
+fn below<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a (dyn std::error::Error + 'static)> {
+    match cause.downcast_ref::<std::io::Error>().and_then(|e| e.get_ref()) {
+        Some(within) => Some(within),
+        None => cause.source(),
+    }
+}
+
 /// An error that several parts of a plan hold: its text must do.
 fn from_shared(error: &DataFusionError) -> Error {
+    if is_disk_full(error) {
+        return disk_full().caused_by(error.to_string());
+    }
     match error {
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => from_shared(inner),
         DataFusionError::Shared(inner) => from_shared(inner),

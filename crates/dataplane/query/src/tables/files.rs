@@ -4,17 +4,43 @@ use arrow::array::{ArrayRef, BooleanArray, UInt64Array, new_null_array};
 use arrow::compute::concat;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::stats::Precision;
-use datafusion::common::{Column, ColumnStatistics, ScalarValue, Statistics};
+use datafusion::common::{Column, ColumnStatistics, DataFusionError, Result, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroupAccess};
+use datafusion::datasource::physical_plan::parquet::{
+    CachedParquetFileReaderFactory, ParquetAccessPlan, ParquetFileReaderFactory, RowGroupAccess,
+};
+use datafusion::execution::cache::cache_manager::FileMetadataCache;
+use datafusion::parquet::arrow::async_reader::AsyncFileReader;
 use datafusion::physical_optimizer::pruning::PruningStatistics;
-use mainstem_warehouse::FileView;
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use mainstem_warehouse::{FileView, Seal};
 use object_store::ObjectMeta;
 use object_store::path::Path as Location;
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use std::collections::HashSet;
 use std::sync::Arc;
+
+/// Readers of data files: each reads through its file's seal, so that what is not what was written is an error.
+#[derive(Debug)]
+pub(crate) struct SealedReaders {
+    pub(crate) metadata: Arc<FileMetadataCache>,
+}
+
+impl ParquetFileReaderFactory for SealedReaders {
+    fn create_reader(
+        &self,
+        partition: usize,
+        file: PartitionedFile,
+        footer_bytes: Option<usize>,
+        metrics: &ExecutionPlanMetricsSet,
+    ) -> Result<Box<dyn AsyncFileReader + Send>> {
+        let seal = file.extensions.get::<Arc<Seal>>();
+        let seal = seal.ok_or_else(|| DataFusionError::Internal("a data file has no seal".to_string()))?;
+        let readers = CachedParquetFileReaderFactory::new(Arc::new(seal.store()?), self.metadata.clone());
+        readers.create_reader(partition, file, footer_bytes, metrics)
+    }
+}
 
 /// What a reader derives from a file view, kept beside it: made by the first query, used by all until the view changes.
 struct Derived {
@@ -55,6 +81,7 @@ fn piece(file: &FileView, schema: &SchemaRef, groups: Option<ParquetAccessPlan>)
         version: None,
     };
     let piece = PartitionedFile::new_from_meta(meta).with_statistics(Arc::new(statistics(file, schema)));
+    let piece = piece.with_extension(file.seal.clone());
     match groups {
         Some(groups) => piece.with_extension(groups),
         None => piece,

@@ -1,6 +1,6 @@
 //! A live table: the hot batches and the Parquet files of one snapshot, as one scan.
 
-use super::files::{Ranges, live_rows, numbered, planned};
+use super::files::{Ranges, SealedReaders, live_rows, numbered, planned};
 use super::living::{DeadRows, LivingRows, added_columns};
 use crate::enforce::Pass;
 use crate::metrics;
@@ -14,7 +14,6 @@ use datafusion::common::stats::Precision;
 use datafusion::common::{DFSchema, Result, ScalarValue, Statistics};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::object_store::ObjectStoreUrl;
-use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
@@ -161,12 +160,10 @@ impl LiveTable {
         let columns = self.file_columns(some_dead);
         let all_columns = columns.table_schema().clone();
         let url = ObjectStoreUrl::local_filesystem();
-        let runtime = state.runtime_env();
-        let reader =
-            CachedParquetFileReaderFactory::new(runtime.object_store(&url)?, runtime.cache_manager.get_file_metadata_cache());
+        let readers = SealedReaders { metadata: state.runtime_env().cache_manager.get_file_metadata_cache() };
         let mut source = ParquetSource::new(columns)
             .with_table_parquet_options(state.default_table_options().parquet)
-            .with_parquet_file_reader_factory(Arc::new(reader));
+            .with_parquet_file_reader_factory(Arc::new(readers));
         if let Some(predicate) = self.predicate(state, filters)? {
             source = source.with_predicate(predicate);
         }

@@ -10,7 +10,7 @@ use mainstem_types::control::{self, Control, Declaration, Router, SourceDeclarat
 use mainstem_types::sources::*;
 use mainstem_types::sql::{ClientInfo, SqlService, SqlSession};
 use mainstem_types::*;
-use mainstem_warehouse::{FileView, HotView, Snapshot, TableView, ValueRange};
+use mainstem_warehouse::{FileView, HotView, Seal, Snapshot, TableView, ValueRange};
 use parquet::arrow::ArrowWriter;
 use roaring::RoaringBitmap;
 use std::collections::BTreeMap;
@@ -153,7 +153,9 @@ fn file(dir: &Path, name: &str, batch: &RecordBatch, dead: &[u32], without: &[&s
         max: arrow::compute::max(ids).map(|v| Arc::new(Int32Array::from(vec![v])) as ArrayRef),
         nulls: 0,
     };
+    let seal = Seal::of_present(Env::real().disk, &path, SourceName::new("shop").unwrap()).unwrap();
     Arc::new(FileView {
+        seal: Arc::new(seal),
         bytes: std::fs::metadata(&path).unwrap().len(),
         path,
         rows: batch.num_rows() as u64,
@@ -195,6 +197,7 @@ fn table(
         schema: schema.clone(),
         dropped_columns: Default::default(),
         parents: Vec::new(),
+        without_vectors: false,
         error_code: failed.then(|| "PG-001".into()),
         error: None,
         body: None,

@@ -1,21 +1,27 @@
 //! Checkpoints: the state of a Delta table in one Parquet file (Delta protocol, "Checkpoints", classic form), so that readers need not
 //! read every commit.
 
-use super::DeltaTable;
 use super::load::Replay;
-use crate::codes;
-use crate::files::{arrow_error, io_error, read};
+use super::{Checkpoint, DeltaTable};
+use crate::codes::{self, io_error};
+use crate::files::{arrow_error, reader};
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListBuilder, MapBuilder, MapFieldNames, RecordBatch,
     StringArray, StringBuilder, StructArray,
 };
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, Fields, Int32Type, Int64Type, Schema};
+use bytes::Bytes;
 use mainstem_types::{Error, Result};
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// What `_last_checkpoint` says beside the protocol's words: our [`Checkpoint`].
+const POINTER_KEY: &str = "mainstem";
 
 impl DeltaTable {
     fn checkpoint_path(&self, version: u64) -> PathBuf {
@@ -25,7 +31,7 @@ impl DeltaTable {
     /// Writes a checkpoint when `commits` were made since the last.
     pub fn checkpoint_if_due(&mut self, commits: u64) -> Result<()> {
         let Some(version) = self.version else { return Ok(()) };
-        if version < self.checkpoint.map_or(commits, |last| last + commits) {
+        if version < self.checkpoint.map_or(commits, |last| last.version + commits) {
             return Ok(());
         }
         let mut actions = vec![json!({ "protocol": self.protocol }), json!({ "metaData": self.metadata })];
@@ -42,36 +48,73 @@ impl DeltaTable {
         writer.close().map_err(failed)?;
         let disk = &self.env.disk;
         disk.replace(&path, &bytes).map_err(io_error(&path, "write"))?;
-        let pointer = self.dir.join("_delta_log").join("_last_checkpoint");
-        let text = json!({"version": version, "size": actions.len()}).to_string();
-        disk.replace(&pointer, text.as_bytes()).map_err(io_error(&pointer, "write"))?;
-        self.checkpoint = Some(version);
+        let checkpoint = Checkpoint { version, bytes: bytes.len() as u64, sum: xxh3_64(&bytes) };
+        self.point_to(checkpoint, actions.len())?;
+        self.checkpoint = Some(checkpoint);
         self.checkpoints.push((version, self.env.clock.now_us() / 1000));
         Ok(())
     }
 
-    /// Adds the last checkpoint's actions; returns its version.
-    pub(super) fn load_checkpoint(&self, replay: &mut Replay) -> Result<Option<u64>> {
-        let disk = self.env.disk.as_ref();
-        let pointer = self.dir.join("_delta_log").join("_last_checkpoint");
-        if !disk.exists(&pointer) {
-            return Ok(None);
-        }
-        let text = disk.read(&pointer).map_err(io_error(&pointer, "read"))?;
-        let damaged = || Error::corrupt(codes::CORRUPT, format!("{} is not what was written", pointer.display()));
-        let pointed: Value = serde_json::from_slice(&text).map_err(|e| damaged().caused_by(e))?;
-        let version = pointed["version"].as_u64().ok_or_else(damaged)?;
-        let path = self.checkpoint_path(version);
-        for batch in read(disk, &path, &["protocol", "metaData", "txn", "remove", "add"], None)? {
-            let batch = batch.map_err(|e| damaged().caused_by(e))?;
-            for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
-                for row in (0..column.len()).filter(|row| column.is_valid(*row)) {
-                    replay.take(json!({ field.name(): value_of(column, row) }));
+    fn pointer_path(&self) -> PathBuf {
+        self.dir.join("_delta_log").join("_last_checkpoint")
+    }
+
+    fn point_to(&self, checkpoint: Checkpoint, actions: usize) -> Result<()> {
+        let path = self.pointer_path();
+        let text = json!({"version": checkpoint.version, "size": actions, POINTER_KEY: checkpoint}).to_string();
+        self.env.disk.replace(&path, text.as_bytes()).map_err(io_error(&path, "write"))
+    }
+
+    /// Adds the actions of the youngest checkpoint that is what was written. The pointer is a hint for readers outside: where it does not
+    /// say what our own log says, it is made anew.
+    pub(super) fn load_checkpoint(&mut self, noted: Option<Checkpoint>, replay: &mut Replay) -> Result<()> {
+        let (disk, pointer) = (self.env.disk.clone(), self.pointer_path());
+        let text = if disk.exists(&pointer) { disk.read(&pointer).map_err(io_error(&pointer, "read"))? } else { Vec::new() };
+        let pointed: Value = serde_json::from_slice(&text).unwrap_or_default();
+        let version = pointed["version"].as_u64();
+        let said = serde_json::from_value::<Checkpoint>(pointed[POINTER_KEY].clone()).ok();
+        let said = said.filter(|checkpoint| Some(checkpoint.version) == version);
+        let mut candidates: Vec<Checkpoint> = said.into_iter().chain(noted).collect();
+        candidates.sort_by_key(|checkpoint| std::cmp::Reverse(checkpoint.version));
+        candidates.dedup();
+        for checkpoint in candidates {
+            let path = self.checkpoint_path(checkpoint.version);
+            let bytes = if disk.exists(&path) { disk.read(&path).map_err(io_error(&path, "read"))? } else { Vec::new() };
+            if bytes.len() as u64 == checkpoint.bytes && xxh3_64(&bytes) == checkpoint.sum {
+                let count = take_actions(bytes, replay).map_err(|e| {
+                    Error::corrupt(codes::CORRUPT, format!("the checkpoint {} cannot be read", path.display())).caused_by(e)
+                })?;
+                self.checkpoint = Some(checkpoint);
+                if said != Some(checkpoint) {
+                    tracing::warn!(file = %pointer.display(), "a pointer to a checkpoint was not what was written; it is made anew");
+                    self.point_to(checkpoint, count)?;
                 }
+                return Ok(());
+            }
+            tracing::warn!(file = %path.display(), "a checkpoint is not what was written; the commits before it are read instead");
+        }
+        if !text.is_empty() {
+            disk.remove_file(&pointer).map_err(io_error(&pointer, "remove"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Adds what a checkpoint says; returns how many actions that is.
+fn take_actions(bytes: Vec<u8>, replay: &mut Replay) -> Result<usize, parquet::errors::ParquetError> {
+    let bytes = Bytes::from(bytes);
+    let metadata = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::new())?;
+    let mut count = 0;
+    for batch in reader(bytes, metadata, &["protocol", "metaData", "txn", "remove", "add"], None)? {
+        let batch = batch?;
+        count += batch.num_rows();
+        for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+            for row in (0..column.len()).filter(|row| column.is_valid(*row)) {
+                replay.take(json!({ field.name(): value_of(column, row) }));
             }
         }
-        Ok(Some(version))
     }
+    Ok(count)
 }
 
 /// The Arrow form of each action we write; the types are the protocol's.
@@ -93,6 +136,7 @@ fn action_fields() -> Vec<(&'static str, Fields)> {
                 long("modificationTime"),
                 Field::new("dataChange", DataType::Boolean, true),
                 text("stats"),
+                map_field("tags"),
                 Field::new("deletionVector", DataType::Struct(vector.clone()), true),
             ]),
         ),

@@ -2,7 +2,7 @@
 //! and checkpoints before a checkpoint older than it. Removed files are tombstones in checkpoints until then (Delta protocol, "Checkpoints").
 
 use super::{DeltaTable, vectors};
-use crate::files::io_error;
+use crate::codes::io_error;
 use mainstem_types::Result;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

@@ -5,13 +5,16 @@ mod checkpoint;
 mod clean;
 mod load;
 mod schema;
+mod sums;
 mod vectors;
 
+pub(crate) use load::unchecked;
+pub(crate) use sums::{Checkpoint, Noted};
 pub(crate) use vectors::framed;
 
-use crate::codes;
-use crate::files::{DataFile, io_error};
-use crate::rows::{Home, Resume};
+use crate::codes::{self, io_error};
+use crate::context::{GenerationDir, Resume};
+use crate::files::DataFile;
 use mainstem_env::{Env, fault};
 use mainstem_types::{Error, Result, TableSchema};
 use roaring::RoaringBitmap;
@@ -32,7 +35,9 @@ pub(crate) struct DeltaTable {
     protocol: Value,
     metadata: Value,
     pub resume: Resume,
-    checkpoint: Option<u64>,
+    /// The checksum of the last version's state.
+    pub state: u64,
+    pub checkpoint: Option<Checkpoint>,
     /// Files that commits took out within the retention.
     tombstones: Vec<clean::Tombstone>,
     /// Files to be removed as soon as no version and no snapshot has them.
@@ -49,6 +54,26 @@ pub(crate) struct Committed {
     /// The `add` action's body.
     add: Value,
     pub dead: Arc<RoaringBitmap>,
+    sum: u64,
+}
+
+impl Committed {
+    fn new(add: Value, dead: Arc<RoaringBitmap>) -> Self {
+        let sum = sums::file_sum(&add);
+        Self { add, dead, sum }
+    }
+
+    fn path(&self) -> &str {
+        self.add["path"].as_str().unwrap_or_default()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.add["size"].as_u64().unwrap_or(0)
+    }
+
+    fn seal(&self) -> &str {
+        self.add["tags"][sums::SEAL_TAG].as_str().unwrap_or_default()
+    }
 }
 
 /// What a flush wants to be committed: the files as they are at its barrier.
@@ -59,23 +84,24 @@ pub(crate) struct Change {
 }
 
 impl DeltaTable {
-    pub fn new(home: &Home) -> Self {
+    pub fn new(place: &GenerationDir) -> Self {
         Self {
-            dir: home.dir.clone(),
-            env: home.env.clone(),
-            app: format!("mainstem/{}/{}/{}", home.source, home.table, home.generation),
+            dir: place.dir.clone(),
+            env: place.env.clone(),
+            app: format!("mainstem/{}/{}/{}", place.source, place.table, place.generation),
             version: None,
             files: BTreeMap::new(),
             schema: None,
             protocol: Value::Null,
             metadata: Value::Null,
             resume: Resume::default(),
+            state: 0,
             checkpoint: None,
             tombstones: Vec::new(),
             superseded: BTreeSet::new(),
             checkpoints: Vec::new(),
             log_start: 0,
-            retention_ms: home.settings.file_retention_ms,
+            retention_ms: place.settings.file_retention_ms,
         }
     }
 
@@ -118,7 +144,7 @@ impl DeltaTable {
             if !dead.is_empty() {
                 add["deletionVector"] = vectors.add(dead)?;
             }
-            next.adds.push((*segment, Committed { add, dead: dead.clone() }));
+            next.adds.push((*segment, Committed::new(add, dead.clone())));
         }
         let vectors = vectors.finish()?;
         fault::point("flush.after_dv");
@@ -144,7 +170,7 @@ impl DeltaTable {
         add["dataChange"] = false.into();
         add["stats"] = schema::stats(file, &schema, true).into();
         self.env.disk.sync_dir(&self.dir).map_err(io_error(&self.dir, "sync"))?;
-        let adds = vec![(segment, Committed { add, dead: Arc::default() })];
+        let adds = vec![(segment, Committed::new(add, Arc::default()))];
         self.write_commit("OPTIMIZE", &schema, self.resume, Next { removes, adds }, now_ms)
     }
 
@@ -157,10 +183,9 @@ impl DeltaTable {
         now_ms: i64,
     ) -> Result<()> {
         let version = self.next_version();
-        let mut actions = vec![json!({"commitInfo": {
-            "timestamp": now_ms, "operation": operation, "operationParameters": {}, "isBlindAppend": false, "engineInfo": "mainstem",
-        }})];
-        let (protocol, metadata) = self.head(schema, now_ms)?;
+        let (protocol, metadata) = self.head(schema, &next, now_ms)?;
+        let state = self.state_after(&next, &metadata, &resume);
+        let mut actions = vec![sums::commit_info(operation, now_ms, version, state)];
         if protocol != self.protocol {
             actions.push(json!({ "protocol": protocol }));
         }
@@ -177,6 +202,7 @@ impl DeltaTable {
             text.push_str(&action.to_string());
             text.push('\n');
         }
+        sums::put_sum(&mut text);
         let path = self.commit_path(version);
         self.env.disk.create_durable(&path, text.as_bytes()).map_err(|e| match e.kind() {
             std::io::ErrorKind::AlreadyExists => {
@@ -191,12 +217,28 @@ impl DeltaTable {
         }
         self.files.extend(next.adds);
         (self.protocol, self.metadata, self.schema) = (protocol, metadata, Some(schema.clone()));
-        (self.version, self.resume) = (Some(version), resume);
+        (self.version, self.resume, self.state) = (Some(version), resume, state);
         Ok(())
     }
 
-    fn head(&self, schema: &Arc<TableSchema>, now_ms: i64) -> Result<(Value, Value)> {
-        if self.schema.as_ref().is_some_and(|s| s.columns == schema.columns && s.identity == schema.identity) {
+    /// The checksum of the state that these changes lead to.
+    fn state_after(&self, next: &Next, metadata: &Value, resume: &Resume) -> u64 {
+        let gone: BTreeSet<u32> = next.removes.iter().map(|(segment, _)| *segment).collect();
+        let kept = self.files.iter().filter(|(segment, _)| !gone.contains(segment)).map(|(_, file)| file.sum);
+        let files = kept.chain(next.adds.iter().map(|(_, add)| add.sum)).fold(0, u64::wrapping_add);
+        sums::state_sum(files, schema::own(metadata), resume)
+    }
+
+    /// What the log of Mainstem is to say of this table.
+    pub fn noted(&self, resume: Resume) -> Noted {
+        Noted { resume, version: self.version, state: self.state, checkpoint: self.checkpoint }
+    }
+
+    /// The protocol and the metadata. Features are declared when they are first needed, and stay.
+    fn head(&self, schema: &Arc<TableSchema>, next: &Next, now_ms: i64) -> Result<(Value, Value)> {
+        let vectors = schema::has_vectors(&self.metadata) || next.adds.iter().any(|(_, add)| !add.dead.is_empty());
+        let same = self.schema.as_ref().is_some_and(|s| s.columns == schema.columns && s.identity == schema.identity);
+        if same && vectors == schema::has_vectors(&self.metadata) {
             return Ok((self.protocol.clone(), self.metadata.clone()));
         }
         let mapped = schema::needs_mapping(schema) || self.metadata["configuration"].get("delta.columnMapping.mode").is_some();
@@ -209,8 +251,8 @@ impl DeltaTable {
             });
         }
         metadata["schemaString"] = schema::schema_string(schema, mapped).into();
-        metadata["configuration"] = schema::configuration(schema, mapped)?;
-        Ok((schema::protocol(schema, mapped), metadata))
+        metadata["configuration"] = schema::configuration(schema, mapped, vectors)?;
+        Ok((schema::protocol(&self.protocol, schema, mapped, vectors), metadata))
     }
 
     /// The barrier's number, and where the topic goes on, as transaction identifiers: they survive checkpoints.
@@ -229,7 +271,10 @@ struct Next {
 }
 
 fn add_of(file: &DataFile, now_ms: i64) -> Value {
-    json!({"path": file.name, "partitionValues": {}, "size": file.bytes, "modificationTime": now_ms})
+    json!({
+        "path": file.name, "partitionValues": {}, "size": file.bytes, "modificationTime": now_ms,
+        "tags": {sums::SEAL_TAG: file.seal.tag()},
+    })
 }
 
 fn remove_of(add: &Value, now_ms: i64, data_change: bool) -> Value {

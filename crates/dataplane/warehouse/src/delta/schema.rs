@@ -58,10 +58,25 @@ pub(super) fn schema_string(schema: &TableSchema, mapped: bool) -> String {
     json!({"type": "struct", "fields": fields}).to_string()
 }
 
-pub(super) fn configuration(schema: &TableSchema, mapped: bool) -> Result<Value> {
+const VECTORS_KEY: &str = "delta.enableDeletionVectors";
+
+/// Our own schema in the table's metadata, as text.
+pub(super) fn own(metadata: &Value) -> &str {
+    metadata["configuration"][SCHEMA_KEY].as_str().unwrap_or_default()
+}
+
+/// Whether the table may have deletion vectors.
+pub(super) fn has_vectors(metadata: &Value) -> bool {
+    metadata["configuration"].get(VECTORS_KEY).is_some()
+}
+
+pub(super) fn configuration(schema: &TableSchema, mapped: bool, vectors: bool) -> Result<Value> {
     let own = serde_json::to_string(schema)
         .map_err(|e| Error::bug(crate::codes::MISFIT, "a table schema cannot be written as JSON").caused_by(e))?;
-    let mut configuration = json!({"delta.enableDeletionVectors": "true", SCHEMA_KEY: own});
+    let mut configuration = json!({SCHEMA_KEY: own});
+    if vectors {
+        configuration[VECTORS_KEY] = "true".into();
+    }
     if mapped {
         let largest = schema.columns.iter().map(|c| c.id.0).max().unwrap_or(0);
         configuration["delta.columnMapping.mode"] = "name".into();
@@ -70,13 +85,18 @@ pub(super) fn configuration(schema: &TableSchema, mapped: bool) -> Result<Value>
     Ok(configuration)
 }
 
-pub(super) fn protocol(schema: &TableSchema, mapped: bool) -> Value {
-    let mut reader = vec!["deletionVectors"];
-    if schema.columns.iter().any(|c| c.kind == ColumnType::Timestamp) {
-        reader.push("timestampNtz");
-    }
-    if mapped {
-        reader.push("columnMapping");
+/// What a reader and a writer must know of: the least that the table needs now or needed before.
+pub(super) fn protocol(before: &Value, schema: &TableSchema, mapped: bool, vectors: bool) -> Value {
+    let wanted = [
+        ("deletionVectors", vectors),
+        ("timestampNtz", schema.columns.iter().any(|c| c.kind == ColumnType::Timestamp)),
+        ("columnMapping", mapped),
+    ];
+    let had = |name: &str| before["readerFeatures"].as_array().is_some_and(|known| known.iter().any(|feature| feature == name));
+    let reader: Vec<&str> = wanted.into_iter().filter(|(name, needed)| *needed || had(name)).map(|(name, _)| name).collect();
+    if reader.is_empty() {
+        // Every reader there is: some know no features.
+        return json!({"minReaderVersion": 1, "minWriterVersion": 2});
     }
     let writer: Vec<&str> = reader.iter().copied().chain(["appendOnly", "invariants"]).collect();
     json!({"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": reader, "writerFeatures": writer})

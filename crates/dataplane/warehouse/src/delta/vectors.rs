@@ -3,8 +3,7 @@
 //! File: byte 1, then per vector: length u32 big-endian, magic u32 little-endian, 64-bit roaring bitmap (count of 32-bit bitmaps u64,
 //! then key u32 and bitmap each, little-endian), CRC-32 of magic and bitmap u32 big-endian.
 
-use crate::codes;
-use crate::files::io_error;
+use crate::codes::{self, io_error};
 use mainstem_env::{Disk, Env, OpenMode};
 use mainstem_types::{Error, Result};
 use roaring::RoaringBitmap;
@@ -79,7 +78,10 @@ pub(super) fn read(disk: &dyn Disk, dir: &Path, descriptor: &Value) -> Result<Ro
         return Err(corrupt(dir.to_path_buf()));
     };
     let path = dir.join(name);
-    let file = disk.read(&path).map_err(io_error(&path, "read"))?;
+    let file = disk.read(&path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => corrupt(path.clone()),
+        _ => io_error(&path, "read")(e),
+    })?;
     let (offset, size) = (offset as usize, size as usize);
     let data = offset.checked_add(4).and_then(|start| file.get(start..start.checked_add(size)?));
     let sum = data.and_then(|_| file.get(offset + 4 + size..offset + 8 + size));
@@ -88,7 +90,8 @@ pub(super) fn read(disk: &dyn Disk, dir: &Path, descriptor: &Value) -> Result<Ro
     if !whole || data[4..16] != [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] {
         return Err(corrupt(path));
     }
-    RoaringBitmap::deserialize_from(&data[16..]).map_err(|e| corrupt(path).caused_by(e))
+    let dead = RoaringBitmap::deserialize_from(&data[16..]).map_err(|e| corrupt(path.clone()).caused_by(e))?;
+    if descriptor["cardinality"].as_u64() == Some(dead.len()) { Ok(dead) } else { Err(corrupt(path)) }
 }
 
 /// Reads the bitmap of a file that has these bytes in place of one and is whole otherwise; for fuzzing.
@@ -101,7 +104,11 @@ pub(crate) fn framed(env: &Env, inside: &[u8]) -> Result<RoaringBitmap> {
     let file = [&[1], &(size as u32).to_be_bytes()[..], &data, &sum.to_be_bytes()].concat();
     let (dir, id) = (Path::new("/"), [0; 16]);
     env.disk.replace(&dir.join(name_of(id)), &file).map_err(io_error(dir, "write"))?;
-    read(env.disk.as_ref(), dir, &json!({"storageType": "u", "pathOrInlineDv": z85(&id), "offset": 1, "sizeInBytes": size}))
+    let cardinality = RoaringBitmap::deserialize_from(inside).map_or(0, |dead| dead.len());
+    let place = json!({
+        "storageType": "u", "pathOrInlineDv": z85(&id), "offset": 1, "sizeInBytes": size, "cardinality": cardinality,
+    });
+    read(env.disk.as_ref(), dir, &place)
 }
 
 const ALPHABET: &[u8; 85] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#";

@@ -100,6 +100,7 @@ impl Driver {
                 schema,
                 dropped_columns: Default::default(),
                 parents: Vec::new(),
+                without_vectors: false,
                 error_code: None,
                 error: None,
                 body: None,
@@ -190,10 +191,15 @@ impl Driver {
         self.barrier(Vec::new(), Vec::new(), vec![record]).await;
     }
 
+    /// A clean stop.
+    pub async fn stop(&self) {
+        self.warehouse.close().await.unwrap();
+        self.log.close().await;
+    }
+
     pub async fn reopen(&mut self, clean: bool) {
         if clean {
-            self.warehouse.close().await.unwrap();
-            self.log.close().await;
+            self.stop().await;
         }
         // Without a clean stop this is what a killed process leaves: hot rows are gone, the log's files are as they were.
         self.logs += 1;
@@ -500,12 +506,22 @@ fn copy(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
+        if entry.file_name() == "by-name" {
+            continue; // links, which are made anew
+        }
         match entry.file_type().unwrap().is_dir() {
             true => copy(&entry.path(), &target),
             // Gone since it was listed: retention took it.
             false => drop(std::fs::copy(entry.path(), target)),
         }
     }
+}
+
+/// Opens a copy of what a stopped driver left, changed before.
+pub async fn open_copy(driver: &Driver, dir: &Path, change: impl FnOnce(&Path)) -> Arc<Warehouse> {
+    copy(&driver.dir, dir);
+    change(dir);
+    open(dir, &open_log(dir, driver.logs), &driver.settings).await.0
 }
 
 async fn open(dir: &Path, log: &Arc<LocalLog>, settings: &WarehouseSettings) -> (Arc<Warehouse>, Arc<Schemas>, Sender) {

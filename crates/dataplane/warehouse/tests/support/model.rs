@@ -63,6 +63,18 @@ pub fn arrow_rows(schema: &TableSchema, rows: &[Row]) -> RecordBatch {
 
 /// The live rows of a view, as text per row and sorted.
 pub fn shown(view: &TableView) -> Vec<String> {
+    read(view).unwrap()
+}
+
+/// The same, or why a file cannot be read.
+pub fn read(view: &TableView) -> std::io::Result<Vec<String>> {
+    for file in &view.files {
+        file.seal.verify()?;
+    }
+    Ok(rows_of(view))
+}
+
+fn rows_of(view: &TableView) -> Vec<String> {
     let schema = view.schema.arrow_views();
     let mut rows = Vec::new();
     for hot in &view.hot {

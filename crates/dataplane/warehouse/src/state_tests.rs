@@ -24,6 +24,7 @@ fn view(name: &str, parents: &[&str]) -> Arc<TableView> {
         schema: schema.clone(),
         dropped_columns: Default::default(),
         parents: parents.iter().map(|parent| TableName::new("shop", parent)).collect(),
+        without_vectors: false,
         error_code: None,
         error: None,
         body: None,
