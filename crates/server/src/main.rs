@@ -4,7 +4,6 @@ mod codes;
 mod config;
 mod data_dir;
 mod disk;
-mod disk;
 mod facts;
 mod logging;
 mod offline;
