@@ -57,7 +57,7 @@ pub async fn check(env: Env, config: &Config, url: &str, name: &str, options: &[
     Ok(if fatal { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn open(env: Env, config: &Config) -> Result<(DataDir, Arc<LocalLog>)> {
+pub fn open(env: Env, config: &Config) -> Result<(DataDir, Arc<LocalLog>)> {
     let data = DataDir::open(&env, &config.data)?;
     let log = LocalLog::open(env, &data.path.join("log"), config.log.clone())?;
     Ok((data, log))

@@ -49,6 +49,8 @@ enum Layer<'a> {
     Dataplane(&'a str),
     Connector,
     Operations,
+    /// What all endpoints stand on.
+    Listener,
     Endpoint,
     Server,
     Dev,
@@ -65,6 +67,7 @@ fn layer(dir: &str) -> Option<Layer<'_>> {
         ["crates", "dataplane", "connectors", _] => Layer::Connector,
         ["crates", "dataplane", name] => Layer::Dataplane(name),
         ["crates", "operations", _] => Layer::Operations,
+        ["crates", "endpoints", "listener"] => Layer::Listener,
         ["crates", "endpoints", _] => Layer::Endpoint,
         ["crates", "server"] => Layer::Server,
         ["crates", "dev", _] => Layer::Dev,
@@ -76,7 +79,7 @@ fn layer(dir: &str) -> Option<Layer<'_>> {
 
 /// Whether the one may name the other in `[dependencies]`.
 fn may(from: Layer<'_>, to: Layer<'_>) -> bool {
-    use Layer::{Connector, Dataplane, Dev, Endpoint, Env, Governance, Operations, Server, Tests, Types, Xtask};
+    use Layer::{Connector, Dataplane, Dev, Endpoint, Env, Governance, Listener, Operations, Server, Tests, Types, Xtask};
     match (from, to) {
         (_, Tests | Xtask | Server) => false,
         (Tests, _) => true,
@@ -87,7 +90,8 @@ fn may(from: Layer<'_>, to: Layer<'_>) -> bool {
         (Server, _) => true,
         (_, Connector) => false,
         (Governance, to) => to == Governance,
-        (Endpoint | Operations, to) => matches!(to, Governance | Operations),
+        (Endpoint, Listener) => true,
+        (Endpoint | Listener | Operations, to) => matches!(to, Governance | Operations),
         (Connector | Dev, to) => to == Dataplane("connector"),
         (Dataplane("connector"), _) => false,
         (Dataplane(_), Governance) => true,
@@ -292,6 +296,8 @@ mod tests {
         with("crates/dataplane/log: mainstem-envelope", &["crates/dataplane/log/Cargo.toml:4 mainstem-envelope"]);
         with("crates/dataplane/query: mainstem-types mainstem-warehouse", &[]);
         with("crates/dataplane/query: mainstem-log", &["crates/dataplane/query/Cargo.toml:4 mainstem-log"]);
+        with("crates/endpoints/listener: mainstem-env", &[]);
+        with("crates/endpoints/kafka: mainstem-http", &["crates/endpoints/kafka/Cargo.toml:4 must not know"]);
         with("crates/endpoints/http: axum mainstem-warehouse", &["crates/endpoints/http/Cargo.toml:5 mainstem-warehouse"]);
         with("crates/dataplane/pipeline: mainstem-postgres", &["crates/dataplane/pipeline/Cargo.toml:4 mainstem-postgres"]);
         with("crates/server: mainstem-postgres mainstem-warehouse mainstem-http", &[]);
