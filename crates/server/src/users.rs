@@ -2,7 +2,7 @@
 
 use crate::codes;
 use mainstem_env::Env;
-use mainstem_log::{Cleanup, EventLog, PartitionAppend, RecordBatchBuilder, TopicConfig, TopicPartition, records};
+use mainstem_eventlog::{Cleanup, EventLog, PartitionAppend, RecordBatchBuilder, TopicConfig, TopicPartition, records};
 use mainstem_pgwire::Credentials;
 use mainstem_pgwire::scram::{ITERATIONS, Verifier};
 use mainstem_types::{Error, Result};

@@ -1,7 +1,7 @@
 //! Barriers and table records as JSON records of their topics: rare or small, and readable with any Kafka tool.
 
 use crate::codes;
-use mainstem_log::{PartitionAppend, RecordBatchBuilder, TopicPartition};
+use mainstem_eventlog::{PartitionAppend, RecordBatchBuilder, TopicPartition};
 use mainstem_types::barrier::{BARRIER_TOPIC, TABLE_TOPIC};
 use mainstem_types::{Barrier, Error, Result, TableRecord, TableState};
 use serde::Serialize;

@@ -2,7 +2,7 @@
 
 use crate::avro_schema::{TABLE_SCHEMA_PROPERTY, key_schema, value_schema};
 use crate::codes;
-use mainstem_log::{Cleanup, EventLog, PartitionAppend, RecordBatchBuilder, RecordRef, TopicConfig, TopicPartition};
+use mainstem_eventlog::{Cleanup, EventLog, PartitionAppend, RecordBatchBuilder, RecordRef, TopicConfig, TopicPartition};
 use mainstem_types::{Error, Result, TableSchema};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -87,7 +87,7 @@ impl Schemas {
         loop {
             let from = self.state.lock().next;
             let fetched = self.log.read(&at, from, READ_BYTES).await?;
-            let records = mainstem_log::records(&fetched.batches)?;
+            let records = mainstem_eventlog::records(&fetched.batches)?;
             let mut state = self.state.lock();
             let mut next = from.max(fetched.start);
             for record in records.iter().filter(|record| record.offset >= from) {

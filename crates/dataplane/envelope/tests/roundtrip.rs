@@ -6,7 +6,7 @@ mod support;
 use mainstem_envelope::{
     Decoder, TopicItem, barrier_append, decode_barrier, decode_table_record, encode, encode_generation, table_append,
 };
-use mainstem_log::{EventLog, records};
+use mainstem_eventlog::{EventLog, records};
 use mainstem_types::{
     Barrier, ChangeBatch, ColumnId, Generation, Identity, Op, PartitionEnd, Position, SourceName, TableId, TableName,
     TableRecord, TableState,

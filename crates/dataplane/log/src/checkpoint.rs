@@ -2,11 +2,12 @@
 //! appends need not wait while segments are synced.
 
 use crate::codes;
+use crate::metrics;
 use crate::segment::Segment;
 use crate::wal::WalStart;
 use crate::writer::Active;
-use crate::{TopicConfig, metrics};
 use mainstem_env::{Disk, DiskFile};
+use mainstem_eventlog::TopicConfig;
 use mainstem_types::Result;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -226,8 +227,12 @@ mod tests {
     fn what_version_1_wrote_is_read() {
         let body = r#"{"clean":true,"wal":{"file":3,"offset":7,"sequence":9},"next_topic":2,"topics":[{"id":1,"name":"t","config":{"partitions":1,"cleanup":"compact","retention_ms":null,"retention_bytes":5},"partitions":[{"start":0,"end":8,"segments":[{"base":0,"bytes":77,"max_time_ms":6}]}]}]}"#;
         let text = format!("mainstem-log 1 {:08x}\n{body}", crc32c::crc32c(body.as_bytes()));
-        let config =
-            TopicConfig { partitions: 1, cleanup: crate::Cleanup::Compact, retention_ms: None, retention_bytes: Some(5) };
+        let config = TopicConfig {
+            partitions: 1,
+            cleanup: mainstem_eventlog::Cleanup::Compact,
+            retention_ms: None,
+            retention_bytes: Some(5),
+        };
         let segments = vec![SegmentState { base: 0, generation: 0, bytes: 77, max_time_ms: 6 }];
         let partitions = vec![PartitionState { start: 0, end: 8, clean_end: 0, segments }];
         let topics = vec![TopicState { id: 1, name: "t".to_owned(), config, partitions }];

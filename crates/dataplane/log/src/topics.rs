@@ -7,7 +7,9 @@ use crate::partition::Partition;
 use crate::queue::{AskedTopic, Topic};
 use crate::retention::{Span, new_start};
 use crate::writer::Writer;
-use crate::{TopicConfig, TopicPartition, codes, metrics};
+use crate::{codes, metrics};
+use mainstem_eventlog::codes::{BAD_TOPIC, PARTITION_HELD};
+use mainstem_eventlog::{TopicConfig, TopicPartition};
 use mainstem_types::{Error, Result};
 use std::collections::BTreeMap;
 use std::io;
@@ -30,12 +32,12 @@ pub fn partition_dir(dir: &Path, name: &str, partition: i32) -> PathBuf {
 fn check_topic(name: &str, config: &TopicConfig) -> Result<()> {
     let legal = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
     if !legal || name.is_empty() || name == "." || name == ".." || name.len() > NAME_BYTES_MAX {
-        return Err(Error::fix(codes::BAD_TOPIC, format!("a topic cannot be named {name:?}"))
+        return Err(Error::fix(BAD_TOPIC, format!("a topic cannot be named {name:?}"))
             .hint("Use letters, digits, '.', '_' and '-', at most 200 of them."));
     }
     if !(1..=PARTITIONS_MAX).contains(&config.partitions) {
         let text = format!("topic {name} cannot have {} partitions, only 1 to {PARTITIONS_MAX}", config.partitions);
-        return Err(Error::fix(codes::BAD_TOPIC, text));
+        return Err(Error::fix(BAD_TOPIC, text));
     }
     Ok(())
 }
@@ -107,7 +109,7 @@ impl Committer {
         };
         if partitions != config.partitions {
             let text = format!("topic {name} has {partitions} partitions, which cannot become {}", config.partitions);
-            return Err(Error::fix(codes::BAD_TOPIC, text).hint("Make another topic, or delete this one first."));
+            return Err(Error::fix(BAD_TOPIC, text).hint("Make another topic, or delete this one first."));
         }
         self.commit_entries(&[Entry::Topic { id, name: name.to_owned(), config: config.clone() }])?;
         for (_, writer) in self.writers.range((id, 0)..=(id, i32::MAX)) {
@@ -123,7 +125,7 @@ impl Committer {
         };
         if self.writers.range((id, 0)..=(id, i32::MAX)).any(|(_, writer)| writer.held_by.is_some()) {
             let text = format!("an open transaction has topic {name}; delete it when that has ended");
-            return Err(Error::retry(codes::PARTITION_HELD, text));
+            return Err(Error::retry(PARTITION_HELD, text));
         }
         self.commit_entries(&[Entry::TopicDeleted { id }])?;
         self.topics.remove(name);

@@ -11,7 +11,7 @@ use mainstem_connector::{Connector, Finding, Options, Severity, Source, SourceSe
 use mainstem_env::{Env, JoinOnDrop};
 use mainstem_envelope::tail::LiveTables;
 use mainstem_envelope::{Decoder, Schemas, decode_table_record};
-use mainstem_log::EventLog;
+use mainstem_eventlog::EventLog;
 use mainstem_types::barrier::TABLE_TOPIC;
 use mainstem_types::sources::{CreateSource, DropMode, Notice, SourceControl, SourceStatus, SourceTableStatus};
 use mainstem_types::{Error, Result, SourceName, TableRecord, TableState};

@@ -3,7 +3,9 @@
 use crate::codes;
 use mainstem_connector::Options;
 use mainstem_env::Env;
-use mainstem_log::{Cleanup, EventLog, PartitionAppend, RecordBatchBuilder, RecordRef, TopicConfig, TopicPartition, records};
+use mainstem_eventlog::{
+    Cleanup, EventLog, PartitionAppend, RecordBatchBuilder, RecordRef, TopicConfig, TopicPartition, records,
+};
 use mainstem_types::{Error, Result, SourceName, TableId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};

@@ -6,7 +6,7 @@ use crate::metrics;
 use mainstem_env::{Env, Moment};
 use mainstem_envelope::tail::Sender;
 use mainstem_envelope::{EncodeContext, Schemas, barrier_append, encode, encode_generation, table_append};
-use mainstem_log::{Cleanup, EventLog, LogTransaction, PartitionAppend, Seal, TopicConfig, TopicPartition};
+use mainstem_eventlog::{Cleanup, EventLog, LogTransaction, PartitionAppend, Seal, TopicConfig, TopicPartition};
 use mainstem_types::barrier::{BARRIER_TOPIC, TABLE_TOPIC};
 use mainstem_types::{
     Barrier, ChangeBatch, Error, Generation, PartitionEnd, Position, Result, SourceName, TableBatch, TableRecord,

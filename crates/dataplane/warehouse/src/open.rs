@@ -17,7 +17,7 @@ use arrow::array::{Array, ArrayRef, new_null_array};
 use bytes::Bytes;
 use mainstem_envelope::tail::Visible;
 use mainstem_envelope::{decode_barrier, decode_table_record};
-use mainstem_log::{EventLog, TopicPartition, records};
+use mainstem_eventlog::{EventLog, TopicPartition, records};
 use mainstem_types::barrier::{BARRIER_TOPIC, TABLE_TOPIC};
 use mainstem_types::{Barrier, Column, Error, Result, SourceName, TableId, TableRecord, TableSchema, TableState};
 use std::collections::{BTreeMap, BTreeSet};

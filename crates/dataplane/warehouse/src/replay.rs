@@ -5,7 +5,7 @@ use crate::spill::Hold;
 use bytes::Bytes;
 use mainstem_env::fault;
 use mainstem_envelope::{Decoder, Schemas, TopicItem};
-use mainstem_log::{EventLog, TopicPartition};
+use mainstem_eventlog::{EventLog, TopicPartition};
 use mainstem_types::{Barrier, Error, Result, TableBatch, TableId};
 use std::sync::Arc;
 use tokio::runtime::Handle;

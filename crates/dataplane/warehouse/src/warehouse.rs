@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use mainstem_env::{Env, JoinOnDrop, Moment, blocking, spawn, spawn_thread};
 use mainstem_envelope::tail::{self, Group, LiveTables, Receiver, Sender, Visible};
 use mainstem_envelope::{Schemas, decode_barrier};
-use mainstem_log::{Cleanup, EventLog, PartitionAppend, RecordBatchBuilder, TopicConfig, TopicPartition};
+use mainstem_eventlog::{Cleanup, EventLog, PartitionAppend, RecordBatchBuilder, TopicConfig, TopicPartition};
 use mainstem_types::barrier::BARRIER_TOPIC;
 use mainstem_types::{Error, Result, SourceName, TableId};
 use parking_lot::{Mutex, RwLock};

@@ -6,7 +6,7 @@ use crate::metrics;
 use arrow::array::RecordBatch;
 use mainstem_connector::Seen;
 use mainstem_envelope::TopicItem;
-use mainstem_log::TopicPartition;
+use mainstem_eventlog::TopicPartition;
 use mainstem_types::{ChangeBatch, Error, ErrorKind, Generation, Position, TableRecord, TableSchema, TableState, UpstreamId};
 use std::sync::Arc;
 
