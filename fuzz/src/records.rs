@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use mainstem_env::Env;
-use mainstem_envelope::{Decoder, Schemas, decode_barrier, decode_table_record};
-use mainstem_eventlog::{EventLog, RecordBatchBuilder};
+use mainstem_envelope::{Decoder, Schemas};
+use mainstem_eventlog::{EventLog, RecordBatchBuilder, Value};
 use mainstem_log::{LocalLog, LogSettings};
-use mainstem_types::{Column, ColumnId, ColumnType, Identity, TableName, TableSchema, UpstreamId};
+use mainstem_types::{Barrier, Column, ColumnId, ColumnType, Identity, TableName, TableRecord, TableSchema, UpstreamId};
 use std::sync::{Arc, LazyLock};
 
 /// Where the fields of a record batch lie (Kafka's format, "Record Batch").
@@ -30,8 +30,8 @@ pub fn batch(bytes: &[u8]) {
 
 /// Values of `_mainstem.barriers` and `_mainstem.tables`.
 pub fn control(bytes: &[u8]) {
-    let _ = decode_barrier(bytes);
-    let _ = decode_table_record(bytes);
+    let _ = Barrier::decode(bytes);
+    let _ = TableRecord::decode(bytes);
 }
 
 /// Headers that the decoder reads, chosen by the first byte's bits.

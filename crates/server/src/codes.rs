@@ -9,6 +9,5 @@ pub const IN_USE: Code = Code::new("CFG-004", "55006");
 pub const NEWER_DATA: Code = Code::new("CFG-005", "F0000");
 pub const DATA_DIR: Code = Code::new("CFG-006", "58030");
 pub const NO_SOURCE_URL: Code = Code::new("CFG-007", "F0000");
-pub const USERS: Code = Code::new("CFG-008", "XX001");
 pub const CHECK_FAILED: Code = Code::new("CFG-009", "55000");
 pub const DAMAGED: Code = Code::new("CFG-010", "XX001");

@@ -16,5 +16,7 @@ pub const CLOSED: Code = Code::new("LOG-009", "57P01");
 pub const PARTITION_HELD: Code = Code::new("LOG-010", "55P03");
 /// An append that contradicts itself.
 pub const BAD_APPEND: Code = Code::new("LOG-011", "XX000");
+/// A record whose key or value is not in the form that its topic has.
+pub const BAD_RECORD: Code = Code::new("LOG-014", "XX001");
 /// A record without a key for a topic that keeps the last record per key.
 pub const KEY_MISSING: Code = Code::new("LOG-012", "23502");

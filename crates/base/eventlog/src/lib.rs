@@ -5,8 +5,12 @@
 
 pub mod batch;
 pub mod codes;
+mod compacted;
+mod reader;
 
 pub use batch::{RecordBatchBuilder, RecordRef, RecordView, records, visit};
+pub use compacted::{Change, Compacted, Key, KeyedReader, Value, keyed_append};
+pub use reader::PartitionReader;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -53,6 +57,13 @@ pub struct TopicConfig {
     pub cleanup: Cleanup,
     pub retention_ms: Option<i64>,
     pub retention_bytes: Option<i64>,
+}
+
+impl TopicConfig {
+    /// A topic in which the last record of each key counts, as [`Compacted`] reads it: one partition, so that its records have one order.
+    pub const fn compacted() -> Self {
+        Self { partitions: 1, cleanup: Cleanup::Compact, retention_ms: None, retention_bytes: None }
+    }
 }
 
 /// One partition of a topic as it stands.
