@@ -2,11 +2,11 @@
 //! appends need not wait while segments are synced.
 
 use crate::codes;
+use crate::files::{ignore_missing, sync_all};
 use crate::metrics;
-use crate::segment::Segment;
+use crate::segment::{Active, Segment, SegmentState};
 use crate::wal::WalStart;
-use crate::writer::Active;
-use mainstem_env::{Disk, DiskFile};
+use mainstem_env::Disk;
 use mainstem_eventlog::TopicConfig;
 use mainstem_types::Result;
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,6 @@ pub const FILE_NAME: &str = "checkpoint";
 const FIRST_WORD: &str = "mainstem-log";
 /// 1 had no generations of segments.
 const VERSION: u32 = 2;
-const SYNC_THREADS_MAX: usize = 16;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Checkpoint {
@@ -46,15 +45,6 @@ pub struct PartitionState {
     #[serde(default)]
     pub clean_end: i64,
     pub segments: Vec<SegmentState>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SegmentState {
-    pub base: i64,
-    #[serde(default)]
-    pub generation: u32,
-    pub bytes: u64,
-    pub max_time_ms: i64,
 }
 
 impl Checkpoint {
@@ -149,34 +139,6 @@ pub fn perform(disk: &dyn Disk, dir: &Path, work: &Work) -> io::Result<()> {
         tracing::warn!(%error, "files that the log needs no more stay until the start after a crash");
     }
     Ok(())
-}
-
-pub fn ignore_missing<T>(result: io::Result<T>) -> io::Result<Option<T>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Syncs files, several at once: one after the other each would wait for a journal commit of its own.
-pub fn sync_all(files: &[Arc<dyn DiskFile>]) -> io::Result<()> {
-    metrics::SYNCS.add(files.len() as u64);
-    let (Some((first, rest)), true) = (files.split_first(), files.len() > 1) else {
-        return files.iter().try_for_each(|file| file.sync());
-    };
-    let share = rest.len().div_ceil(SYNC_THREADS_MAX - 1);
-    let mut threads = Vec::new();
-    for chunk in rest.chunks(share) {
-        let chunk = chunk.to_vec();
-        threads.push(mainstem_env::spawn_thread("log-sync", move || chunk.iter().try_for_each(|file| file.sync()))?);
-    }
-    let mut result = first.sync();
-    for thread in threads {
-        let one = thread.join().unwrap_or_else(|_| Err(io::Error::other("a sync thread ended without an answer")));
-        result = result.and(one);
-    }
-    result
 }
 
 /// The thread that makes checkpoints in order.

@@ -4,6 +4,7 @@
 use crate::checkpoint::{self, Checkpointer, Work};
 use crate::cleaner::Cleaner;
 use crate::entry::{Entry, PartitionKey};
+use crate::files::sync_all;
 use crate::partition::{Publication, TailBudget};
 use crate::queue::{Append, AskedTopic, Job, Part, Recovered, Shared, Topic, check_part};
 use crate::segment::Segment;
@@ -373,7 +374,7 @@ impl Committer {
                 files.push(extent.active.file.clone());
             }
         }
-        checkpoint::sync_all(&files).map_err(|error| Failure::Refused(self.poison(error)))?;
+        sync_all(&files).map_err(|error| Failure::Refused(self.poison(error)))?;
         for extent in large() {
             let Some(writer) = self.writers.get_mut(&extent.key).filter(|writer| writer.dir_dirty) else { continue };
             match self.shared.env.disk.sync_dir(&writer.partition.dir) {

@@ -1,9 +1,9 @@
 //! Compaction of one partition of a compact topic, as Kafka's log cleaner does it: the last record per key stays, with its offset. The
 //! sealed segments are written anew beside the old ones; the next checkpoint decides which of them there are.
 
-use crate::checkpoint::{SegmentState, sync_all};
+use crate::files::sync_all;
 use crate::index::Indexes;
-use crate::segment::{self, Segment};
+use crate::segment::{self, Segment, SegmentState};
 use bytes::Bytes;
 use mainstem_env::{Disk, DiskFile, OpenMode};
 use mainstem_eventlog::batch::{self, HEADER_BYTES, RecordView};

@@ -7,6 +7,7 @@ pub mod codes;
 mod committer;
 mod compaction;
 mod entry;
+mod files;
 mod index;
 mod local;
 pub mod metrics;

@@ -1,7 +1,7 @@
 //! One segment file: whole batches from its base offset on. Sealed segments are opened when somebody reads them, not before.
 
-use crate::checkpoint::{SegmentState, ignore_missing};
 use crate::codes;
+use crate::files::ignore_missing;
 use crate::index::Indexes;
 use bytes::Bytes;
 use mainstem_env::{Disk, DiskFile, OpenMode};
@@ -9,6 +9,7 @@ use mainstem_eventlog::batch::{BatchHeader, HEADER_BYTES};
 use mainstem_eventlog::codes::BAD_BATCH;
 use mainstem_types::{Error, Result};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -28,6 +29,24 @@ pub struct Segment {
     max_time_ms: AtomicI64,
     /// There while the segment is written and until its index files are synced.
     pub indexes: Mutex<Option<Indexes>>,
+}
+
+/// A segment as a checkpoint has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SegmentState {
+    pub base: i64,
+    #[serde(default)]
+    pub generation: u32,
+    pub bytes: u64,
+    pub max_time_ms: i64,
+}
+
+/// The segment that is written.
+#[derive(Clone)]
+pub struct Active {
+    pub segment: Arc<Segment>,
+    pub file: Arc<dyn DiskFile>,
+    pub position: u64,
 }
 
 impl Segment {

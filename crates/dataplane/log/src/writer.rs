@@ -3,22 +3,14 @@
 use crate::entry::{PartEntry, PartitionKey};
 use crate::index::{IndexMark, Indexes};
 use crate::partition::Partition;
-use crate::segment::{self, Segment};
+use crate::segment::{self, Active, Segment};
 use bytes::{Bytes, BytesMut};
-use mainstem_env::{Disk, DiskFile, OpenMode};
+use mainstem_env::{Disk, OpenMode};
 use mainstem_eventlog::batch;
 use mainstem_eventlog::codes::UNKNOWN_PARTITION;
 use mainstem_types::{Error, Result};
 use std::io;
 use std::sync::Arc;
-
-/// The segment that is written.
-#[derive(Clone)]
-pub struct Active {
-    pub segment: Arc<Segment>,
-    pub file: Arc<dyn DiskFile>,
-    pub position: u64,
-}
 
 pub struct Writer {
     pub partition: Arc<Partition>,
