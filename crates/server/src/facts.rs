@@ -1,8 +1,9 @@
 //! What the server knows of itself, for `/readyz`, `/metrics` and the system schema.
 
 use crate::config::Setting;
+use mainstem_eventlog::EventLog;
 use mainstem_http::{HealthFacts, Sample};
-use mainstem_log::{EventLog, LocalLog};
+use mainstem_log::LocalLog;
 use mainstem_pipeline::Sources;
 use mainstem_query::{DeadLetterFact, SettingFact, SystemFacts, TopicFact};
 use mainstem_types::TableState;
@@ -225,7 +226,7 @@ impl SystemFacts for Facts {
 
     fn topics(&self) -> Vec<TopicFact> {
         let partitions = self.parts.read().as_ref().map(|(log, _)| log.partitions()).unwrap_or_default();
-        let fact = |p: mainstem_log::PartitionInfo| TopicFact {
+        let fact = |p: mainstem_eventlog::PartitionInfo| TopicFact {
             topic: p.at.topic.to_string(),
             partition: p.at.partition,
             start_offset: p.start,

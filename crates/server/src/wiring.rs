@@ -7,10 +7,11 @@ use crate::registry;
 use crate::users::{self, PgUsers};
 use mainstem_env::{Env, JoinOnDrop};
 use mainstem_envelope::Schemas;
+use mainstem_eventlog::EventLog;
 use mainstem_http::HttpServer;
 use mainstem_identity::Users;
 use mainstem_listener::{Tls, TlsFiles};
-use mainstem_log::{EventLog, LocalLog};
+use mainstem_log::LocalLog;
 use mainstem_pgwire::{Backend, PgServer, PgSettings};
 use mainstem_pipeline::{SecretKey, Sources, SourcesParts};
 use mainstem_query::{QueryEngine, SnapshotSource};
@@ -90,7 +91,7 @@ impl Server {
         };
         let tables = warehouse.clone();
         let snapshots: SnapshotSource = Arc::new(move || tables.snapshot());
-        let users = Arc::new(users::open(&env, face.clone()).await?);
+        let users = Arc::new(Users::open(env.clone(), face.clone()).await?);
         let control: Arc<dyn Control> = Arc::new(Router { sources: sources.clone(), users: Some(users.clone()) });
         let engine = QueryEngine::new(env.clone(), snapshots, control.clone(), config.query.clone(), facts.clone())?;
         Ok(Self {
