@@ -13,9 +13,18 @@ use toml::{Table, Value};
 pub const DEFAULTS: &str = include_str!("../../../config/default.toml");
 
 /// Variables of ours that are no configuration.
-const OTHER_VARIABLES: [&str; 5] =
-    ["MAINSTEM_ADMIN_PASSWORD", "MAINSTEM_SECRET_KEY", "MAINSTEM_FAILPOINT", "MAINSTEM_BIN", "MAINSTEM_CONFIG"];
+const OTHER_VARIABLES: [&str; 6] = [
+    "MAINSTEM_ADMIN_PASSWORD",
+    "MAINSTEM_PASSWORD",
+    "MAINSTEM_SECRET_KEY",
+    "MAINSTEM_FAILPOINT",
+    "MAINSTEM_BIN",
+    "MAINSTEM_CONFIG",
+];
 const OTHER_PREFIXES: [&str; 2] = ["MAINSTEM_SOURCE_", "MAINSTEM_TEST_"];
+
+/// Keys that had another name: (old, new). The old one is still read, with a warning.
+const RENAMED: [(&str, &str); 1] = [("connections_max", "pg_connections_max")];
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,7 +34,7 @@ pub struct Config {
     pub http_listen: String,
     pub tls_cert: String,
     pub tls_key: String,
-    pub connections_max: usize,
+    pub pg_connections_max: usize,
     pub secret_key_file: String,
     pub log_format: LogFormat,
     pub log_level: String,
@@ -78,10 +87,16 @@ impl Config {
         note_changes(&table, &mut settings, "default");
         let mut warnings = Vec::new();
         if let Some((name, text)) = &layers.file {
-            let given: Table = text.parse().map_err(|e: toml::de::Error| {
+            let mut given: Table = text.parse().map_err(|e: toml::de::Error| {
                 Error::fix(codes::BAD_VALUE, format!("{name}: {}", e.message()))
                     .hint("Write it as TOML; config/default.toml shows every key.")
             })?;
+            for (old, new) in RENAMED {
+                if let Some(value) = given.remove(old) {
+                    warnings.push(format!("{name}: `{old}` is now called `{new}`"));
+                    given.entry(new).or_insert(value);
+                }
+            }
             lay_table(&mut table, given, "", name)?;
             note_changes(&table, &mut settings, "file");
         }
@@ -89,17 +104,19 @@ impl Config {
             if OTHER_VARIABLES.contains(&variable.as_str()) || OTHER_PREFIXES.iter().any(|p| variable.starts_with(p)) {
                 continue;
             }
-            match key_of_variable(&table, variable) {
+            let now = renamed(variable, |old| format!("MAINSTEM_{}", old.to_uppercase()), &mut warnings);
+            match key_of_variable(&table, &now) {
                 Some(key) => set(&mut table, &key, value, &format!("environment variable {variable}"))?,
                 None => warnings.push(format!("environment variable {variable} is not an option of mainstem and has no effect")),
             }
         }
         note_changes(&table, &mut settings, "environment");
         for (key, value) in &layers.flags {
-            set(&mut table, key, value, "command line")?;
+            let now = renamed(key, str::to_owned, &mut warnings);
+            set(&mut table, &now, value, "command line")?;
         }
         note_changes(&table, &mut settings, "flag");
-        let config: Config = Value::Table(table).try_into().map_err(|e: toml::de::Error| {
+        let mut config: Config = Value::Table(table).try_into().map_err(|e: toml::de::Error| {
             Error::fix(codes::BAD_VALUE, format!("configuration: {}", e.message()))
                 .hint("See config/default.toml, which shows every key with its form.")
         })?;
@@ -108,7 +125,35 @@ impl Config {
                 Error::fix(codes::BAD_VALUE, "configuration: `tls_cert` and `tls_key` go together").hint("Give both, or none.")
             );
         }
+        config.pg_listen = address("pg_listen", config.pg_listen)?;
+        config.http_listen = address("http_listen", config.http_listen)?;
         Ok(Loaded { config, settings, warnings })
+    }
+}
+
+/// The name that an old name has now, in the form in which it was given.
+fn renamed(given: &str, form: impl Fn(&str) -> String, warnings: &mut Vec<String>) -> String {
+    match RENAMED.iter().find(|(old, _)| form(old) == given) {
+        Some((_, new)) => {
+            warnings.push(format!("`{given}` is now called `{}`", form(new)));
+            form(new)
+        }
+        None => given.to_owned(),
+    }
+}
+
+/// An address to listen on: `host:port`, a bare port of this machine, or `off`.
+fn address(key: &str, given: String) -> Result<String> {
+    if given == "off" {
+        return Ok(given);
+    }
+    if given.parse::<u16>().is_ok() {
+        return Ok(format!("127.0.0.1:{given}"));
+    }
+    match given.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(given),
+        _ => Err(Error::fix(codes::BAD_VALUE, format!("option `{key}` is an address HOST:PORT, not `{given}`"))
+            .hint("Write 127.0.0.1:7432 for this machine alone, 0.0.0.0:7432 for all its addresses, or off.")),
     }
 }
 
@@ -225,6 +270,35 @@ mod tests {
     }
 
     #[test]
+    fn an_old_name_is_read_with_a_warning() {
+        let own = |a: &str, b: &str| vec![(a.to_string(), b.to_string())];
+        let file = |text: &str| Some(("mainstem.toml".to_string(), text.to_string()));
+        let check = |layers: Layers, expected: usize, warnings: usize| {
+            let loaded = Config::load(layers).unwrap();
+            assert_eq!((loaded.config.pg_connections_max, loaded.warnings.len()), (expected, warnings), "{:?}", loaded.warnings);
+        };
+        check(Layers { file: file("connections_max = 7"), environment: vec![], flags: vec![] }, 7, 1);
+        check(Layers { file: file("pg_connections_max = 7"), environment: vec![], flags: vec![] }, 7, 0);
+        check(Layers { file: None, environment: own("MAINSTEM_CONNECTIONS_MAX", "8"), flags: vec![] }, 8, 1);
+        check(Layers { file: None, environment: vec![], flags: own("connections_max", "9") }, 9, 1);
+    }
+
+    #[test]
+    fn addresses() {
+        let check = |given: &str, expected: Option<&str>| {
+            assert_eq!(load("", &[], &[("pg_listen", given)]).ok().map(|c| c.pg_listen).as_deref(), expected, "{given}");
+        };
+        check("7432", Some("127.0.0.1:7432"));
+        check("0.0.0.0:0", Some("0.0.0.0:0"));
+        check("localhost:7432", Some("localhost:7432"));
+        check("[::1]:7432", Some("[::1]:7432"));
+        check("off", Some("off"));
+        for wrong in ["", ":7432", "localhost", "localhost:", "127.0.0.1:99999", "99999", "pg:x"] {
+            check(wrong, None);
+        }
+    }
+
+    #[test]
     fn flag_beats_environment_beats_file() {
         let config = load("pg_listen = \"a:1\"", &[], &[]).unwrap();
         assert_eq!(config.pg_listen, "a:1");
@@ -243,6 +317,7 @@ mod tests {
     fn wrong_keys_and_values_are_refused() {
         check("pg_lisen = \"x\"", "CFG-001", Some("Did you mean `pg_listen`?"));
         check("connections_max = \"many\"", "CFG-002", None);
+        check("pg_connections_max = \"many\"", "CFG-002", None);
         check("tls_cert = \"x\"", "CFG-002", Some("give both, or none"));
         check("not toml", "CFG-002", Some("the file is TOML; config/default.toml shows every key"));
     }

@@ -46,7 +46,7 @@ impl DiskWatch {
         Arc::new(Self { env, dir: dir.to_path_buf(), reserve_bytes, last: Mutex::new(None) })
     }
 
-    /// What is wrong with the disk: it is full (code LOG-002), so that nothing is captured, or nearly so (CFG-011).
+    /// What is wrong with the disk: it is full (code LOG-002), so that nothing is captured, or nearly so (CFG-013).
     pub fn trouble(&self) -> Option<DiskTrouble> {
         let free = self.free_bytes()?;
         let (dir, left) = (self.dir.display(), free >> 20);

@@ -2,23 +2,32 @@
 
 use crate::config::Setting;
 use crate::disk::DiskWatch;
+use mainstem_eventlog::EventLog;
 use mainstem_http::{HealthFacts, Sample};
-use mainstem_log::{EventLog, LocalLog};
-use mainstem_pipeline::Sources;
+use mainstem_log::LocalLog;
+use mainstem_pipeline::{DiskTrouble, Sources};
 use mainstem_query::{DeadLetterFact, SettingFact, SystemFacts, TopicFact};
+use mainstem_types::TableState;
+use mainstem_types::health::Trouble;
 use mainstem_types::metrics::Metric;
 use mainstem_types::sources::{SourceStatus, SourceTableStatus};
 use parking_lot::RwLock;
-use std::sync::Arc;
+use std::fmt::Write;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-/// Reads what `mainstem.*` shows from the parts that know it, at each query.
+type Reporter = Box<dyn Fn() -> Vec<Trouble> + Send + Sync>;
+
+/// Gathers what the parts say of themselves: for `/readyz`, `/metrics`, and what `mainstem.*` shows at each query.
 pub struct Facts {
     ready: AtomicBool,
     settings: Vec<Setting>,
     parts: RwLock<Option<(Arc<LocalLog>, Arc<Sources>)>>,
     metrics: Vec<&'static dyn Metric>,
     disk: Arc<DiskWatch>,
+    reporters: RwLock<Vec<Reporter>>,
+    pub sql_address: OnceLock<SocketAddr>,
 }
 
 /// The metrics of all parts, in the order of the data's way.
@@ -31,6 +40,7 @@ fn declared() -> Vec<&'static dyn Metric> {
         mainstem_warehouse::metrics::all(),
         mainstem_query::metrics::all(),
         mainstem_pgwire::metrics::all(),
+        mainstem_http::metrics::all(),
         crate::disk::metrics(),
     ]
     .concat()
@@ -38,10 +48,28 @@ fn declared() -> Vec<&'static dyn Metric> {
 
 impl Facts {
     pub fn new(settings: Vec<Setting>, disk: Arc<DiskWatch>) -> Arc<Self> {
-        Arc::new(Self { ready: AtomicBool::new(false), settings, parts: RwLock::new(None), metrics: declared(), disk })
+        Arc::new(Self {
+            ready: AtomicBool::new(false),
+            settings,
+            parts: RwLock::new(None),
+            metrics: declared(),
+            disk,
+            reporters: RwLock::default(),
+            sql_address: OnceLock::new(),
+        })
+    }
+
+    /// A part that knows troubles of its own; it is asked at each look at `/readyz` and `/metrics`, and must not block.
+    pub fn report(&self, reporter: impl Fn() -> Vec<Trouble> + Send + Sync + 'static) {
+        self.reporters.write().push(Box::new(reporter));
     }
 
     pub fn connect(&self, log: Arc<LocalLog>, sources: Arc<Sources>) {
+        let known = sources.clone();
+        self.report(log_troubles);
+        let disk = self.disk.clone();
+        self.report(move || disk.trouble().map(disk_trouble).into_iter().collect());
+        self.report(move || source_troubles(known.sources(), &known.tables()));
         *self.parts.write() = Some((log, sources));
     }
 
@@ -51,16 +79,17 @@ impl Facts {
 }
 
 impl HealthFacts for Facts {
-    fn unready(&self) -> Vec<String> {
+    fn troubles(&self) -> Vec<Trouble> {
         if !self.ready.load(Ordering::Acquire) {
-            return vec!["recovery is running".to_string()];
+            return vec![Trouble {
+                kind: "starting",
+                place: "server".into(),
+                what: "recovery is running".into(),
+                hint: "Wait; the log says how far it is.".into(),
+                blocks: true,
+            }];
         }
-        if mainstem_log::metrics::POISONED.get() != 0 {
-            return vec!["the log takes no more appends after a disk error: mend the disk, then restart".to_string()];
-        }
-        // One that is nearly full takes everything still.
-        let full = self.disk.trouble().filter(|trouble| trouble.full);
-        full.map(|trouble| trouble.message).into_iter().collect()
+        self.reporters.read().iter().flat_map(|reporter| reporter()).collect()
     }
 
     fn metrics(&self) -> Vec<&'static dyn Metric> {
@@ -101,6 +130,97 @@ impl HealthFacts for Facts {
         samples.sort_by_key(|s| s.name);
         samples
     }
+
+    fn status(&self) -> String {
+        let (sources, tables) = match self.parts.read().as_ref() {
+            Some((_, sources)) => (sources.sources(), sources.tables()),
+            None => Default::default(),
+        };
+        let mut text = format!("mainstem {}\n", env!("CARGO_PKG_VERSION"));
+        for trouble in self.troubles() {
+            let _ = writeln!(text, "! {}: {}. {}", trouble.place, trouble.what, trouble.hint);
+        }
+        let number = |n: Option<i64>| n.map_or("-".to_owned(), |n| n.to_string());
+        let code = |code: Option<String>| code.unwrap_or_default();
+        let rows = sources.into_iter().map(|s| {
+            let count = tables.iter().filter(|t| t.source == s.name).count();
+            [s.name.to_string(), s.state, number(s.lag_ms), number(s.lag_bytes), count.to_string(), code(s.error_code)]
+        });
+        put_table(&mut text, ["source", "state", "lag ms", "lag bytes", "tables", "error"], rows.collect());
+        let rows = tables.iter().map(|t| {
+            let (state, changes) = (t.state.as_str().to_owned(), t.changes_total.to_string());
+            [
+                t.source.to_string(),
+                format!("{}.{}", t.schema_name, t.table_name),
+                state,
+                t.rows_copied.to_string(),
+                changes,
+                code(t.error_code.clone()),
+            ]
+        });
+        put_table(&mut text, ["source", "table", "state", "rows copied", "changes", "error"], rows.collect());
+        text
+    }
+
+    fn sql_command(&self) -> String {
+        match self.sql_address.get() {
+            Some(address) => format!("psql postgresql://admin@{address}/main"),
+            None => "(pg_listen is off)".to_owned(),
+        }
+    }
+}
+
+/// What keeps rows of sources from being new. The texts of errors stay in `mainstem.sources`: they may name addresses.
+fn source_troubles(sources: Vec<SourceStatus>, tables: &[SourceTableStatus]) -> Vec<Trouble> {
+    let mut troubles = Vec::new();
+    for source in sources {
+        let place = format!("source {}", source.name);
+        let code = source.error_code.map(|code| format!(" ({code})")).unwrap_or_default();
+        let kind = match source.state.as_str() {
+            "retrying" => Some("source_retrying"),
+            "failed" => Some("source_failed"),
+            _ => None,
+        };
+        if let Some(kind) = kind {
+            let hint = "Ask SQL for the reason: SELECT name, state, error FROM mainstem.sources;".into();
+            let what = format!("its rows stay as they are: it is {}{code}", source.state);
+            troubles.push(Trouble { kind, place: place.clone(), what, hint, blocks: false });
+        }
+        let failed = tables.iter().filter(|t| t.source == source.name && t.state == TableState::Failed).count();
+        if failed > 0 {
+            let hint =
+                "Ask SQL for the reasons: SELECT table_name, error FROM mainstem.source_tables WHERE state = 'failed';".into();
+            let what = format!("tables that follow it no more: {failed}");
+            troubles.push(Trouble { kind: "tables_failed", place, what, hint, blocks: false });
+        }
+    }
+    troubles
+}
+
+fn log_troubles() -> Vec<Trouble> {
+    let poisoned = Trouble {
+        kind: "log_stopped",
+        place: "log".into(),
+        what: "the log takes no more appends after a disk error".into(),
+        hint: "Mend the disk, then restart.".into(),
+        blocks: true,
+    };
+    if mainstem_log::metrics::POISONED.get() == 0 { Vec::new() } else { vec![poisoned] }
+}
+
+/// Columns as wide as they must be, after an empty line; nothing when there are no rows.
+fn put_table<const N: usize>(text: &mut String, heads: [&str; N], rows: Vec<[String; N]>) {
+    if rows.is_empty() {
+        return;
+    }
+    let heads = heads.map(str::to_owned);
+    let all = || std::iter::once(&heads).chain(&rows);
+    let widths: Vec<_> = (0..N).map(|i| all().map(|row| row[i].chars().count()).max().unwrap_or(0)).collect();
+    text.push('\n');
+    for row in all() {
+        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:w$}", w = *width)).collect();
+        let _ = writeln!(text, "{}", cells.join("  ").trim_end());
+    }
 }
 
 impl SystemFacts for Facts {
@@ -114,7 +234,7 @@ impl SystemFacts for Facts {
 
     fn topics(&self) -> Vec<TopicFact> {
         let partitions = self.parts.read().as_ref().map(|(log, _)| log.partitions()).unwrap_or_default();
-        let fact = |p: mainstem_log::PartitionInfo| TopicFact {
+        let fact = |p: mainstem_eventlog::PartitionInfo| TopicFact {
             topic: p.at.topic.to_string(),
             partition: p.at.partition,
             start_offset: p.start,
@@ -132,6 +252,17 @@ impl SystemFacts for Facts {
     /// A value that cannot be held fails its table (nothing is dropped), so there is no dead letter yet.
     fn dead_letters(&self) -> Vec<DeadLetterFact> {
         Vec::new()
+    }
+}
+
+fn disk_trouble(trouble: DiskTrouble) -> Trouble {
+    Trouble {
+        kind: if trouble.full { "disk_full" } else { "disk_low" },
+        place: "disk".into(),
+        what: trouble.message,
+        hint: "Free space on that disk, or lower retention; no restart is needed.".into(),
+        // What is there is read as before.
+        blocks: false,
     }
 }
 

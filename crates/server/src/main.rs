@@ -8,6 +8,7 @@ mod facts;
 mod logging;
 mod offline;
 mod registry;
+mod status;
 mod users;
 mod wiring;
 
@@ -57,6 +58,21 @@ enum Command {
         #[command(flatten)]
         place: Place,
     },
+    /// Show sources, lag and tables of a running server, as its HTTP endpoint tells them (/status).
+    Status {
+        #[command(flatten)]
+        place: Place,
+        /// Its HTTP address, HOST:PORT [default: `http_listen` of the configuration].
+        #[arg(long, value_name = "ADDRESS")]
+        http_listen: Option<String>,
+    },
+    /// Users of a stopped server.
+    User {
+        #[command(subcommand)]
+        command: User,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Print the version.
     Version,
 }
@@ -68,15 +84,21 @@ enum Topic {
     Read { topic: String },
 }
 
+#[derive(Subcommand)]
+enum User {
+    /// Set a password, also a lost one; makes the user when there is none. Reads it from MAINSTEM_PASSWORD, or from standard input.
+    SetPassword { name: String },
+}
+
 #[derive(Args)]
 struct Place {
-    /// Data directory.
-    #[arg(long)]
+    /// Data directory; made when missing [default: data].
+    #[arg(long, value_name = "DIRECTORY")]
     data: Option<PathBuf>,
-    /// Configuration file; `mainstem.toml` in the current directory when there is one.
-    #[arg(long, env = "MAINSTEM_CONFIG")]
+    /// Configuration file [default: mainstem.toml in the current directory, when there is one].
+    #[arg(long, value_name = "FILE", env = "MAINSTEM_CONFIG")]
     config: Option<PathBuf>,
-    /// Any other option, e.g. `--set warehouse.flush_interval_ms=10000`.
+    /// Any other option, e.g. `--set warehouse.flush_interval_ms=10000`; config/default.toml shows all with their defaults. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
@@ -86,12 +108,14 @@ struct Start {
     #[command(flatten)]
     place: Place,
     /// A source to create when it is not there: NAME=URL, or NAME alone to read the URL from MAINSTEM_SOURCE_<NAME> (a URL on the
-    /// command line shows in `ps`).
+    /// command line shows in `ps`). May be repeated [default: none].
     #[arg(long = "source", value_name = "NAME[=URL]")]
     sources: Vec<String>,
-    #[arg(long, value_name = "ADDR")]
+    /// Where PostgreSQL clients connect, HOST:PORT; a bare PORT is one of 127.0.0.1, and "off" closes it [default: 127.0.0.1:7432].
+    #[arg(long, value_name = "ADDRESS")]
     pg_listen: Option<String>,
-    #[arg(long, value_name = "ADDR")]
+    /// Where HTTP is served (/, /status, /readyz, /healthz, /metrics), in the same form [default: 127.0.0.1:7080].
+    #[arg(long, value_name = "ADDRESS")]
     http_listen: Option<String>,
 }
 
@@ -138,6 +162,15 @@ async fn run(command: Command) -> Result<ExitCode> {
                 Topic::Read { topic } => offline::read(env, &config, &topic).await?,
             }
         }
+        Command::User { command: User::SetPassword { name }, place } => {
+            let config = configure(&env, &place, Vec::new())?.config;
+            users::set_password(env, &config, &name).await?;
+        }
+        Command::Status { place, http_listen } => {
+            let flags = http_listen.map(|listen| ("http_listen".to_string(), listen)).into_iter().collect();
+            let config = configure(&env, &place, flags)?.config;
+            return status::show(&config.http_listen).await;
+        }
         Command::Verify { place } => {
             let config = configure(&env, &place, Vec::new())?.config;
             return offline::verify(env, &config).await;
@@ -179,13 +212,14 @@ async fn serve(env: Env, start: Start) -> Result<()> {
     let wanted = start.sources.iter().map(|text| wanted_source(text)).collect::<Result<Vec<_>>>()?;
     let data = loaded.config.data.display().to_string();
     let variable = |name: &str| std::env::var(name).ok();
-    let server = Server::start(env, loaded, variable("MAINSTEM_ADMIN_PASSWORD"), variable("MAINSTEM_SECRET_KEY")).await?;
+    let server = Server::start(env, loaded, variable("MAINSTEM_SECRET_KEY")).await?;
     for declaration in wanted {
         let outcome = server.control.execute(&Principal::admin(), declaration).await?;
         outcome.notices.iter().for_each(|notice| tracing::info!("{notice}"));
     }
-    banner(&server, &data);
-    stop_signal().await;
+    let made_password = server.open(variable("MAINSTEM_ADMIN_PASSWORD")).await?;
+    banner(&server, &data, made_password);
+    stop_signal(&server).await;
     tracing::info!("stopping");
     server.stop().await
 }
@@ -205,7 +239,7 @@ fn wanted_source(text: &str) -> Result<Declaration> {
     Ok(Declaration::Source(SourceDeclaration::Create { name, if_not_exists: true, url, options: BTreeMap::new() }))
 }
 
-fn banner(server: &Server, data: &str) {
+fn banner(server: &Server, data: &str, made_password: Option<String>) {
     println!("mainstem {} is ready (data: {data})", env!("CARGO_PKG_VERSION"));
     if let Some(address) = server.pg {
         println!("  SQL    psql postgresql://admin@{address}/main");
@@ -213,21 +247,33 @@ fn banner(server: &Server, data: &str) {
     if let Some(address) = server.http {
         println!("  HTTP   http://{address}/readyz  http://{address}/metrics");
     }
-    if let Some(password) = &server.made_password {
+    if let Some(password) = made_password {
         println!("  admin's password, shown only now: {password}");
+        println!(
+            "         another one: ALTER USER admin PASSWORD '...'; if it is lost, stop the server: mainstem user set-password admin"
+        );
     }
     if !server.has_sources() {
         println!("next: CREATE SOURCE shop FROM 'postgres://user:password@host:5432/database';");
     }
 }
 
-/// SIGTERM or SIGINT.
-async fn stop_signal() {
+/// SIGTERM or SIGINT. SIGHUP looks at the TLS files at once, and says what came of it.
+async fn stop_signal(server: &Server) {
     use tokio::signal::unix::{SignalKind, signal};
-    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
+    else {
+        return std::future::pending().await;
+    };
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return,
+            _ = interrupt.recv() => return,
+            _ = hangup.recv() => match server.tls.as_ref().map(|tls| tls.reload()) {
+                Some(Err(error)) => tracing::warn!(error = error.chain(), "the new TLS certificate is not taken, the old one stays"),
+                _ => tracing::info!("SIGHUP: the TLS files were looked at; other options need a restart"),
+            },
         }
-        _ => std::future::pending().await,
     }
 }

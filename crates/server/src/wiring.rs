@@ -5,12 +5,15 @@ use crate::data_dir::DataDir;
 use crate::disk::{self, DiskWatch};
 use crate::facts::Facts;
 use crate::registry;
-use crate::users::{self, Users};
+use crate::users::{self, PgUsers};
 use mainstem_env::{Env, JoinOnDrop};
 use mainstem_envelope::Schemas;
+use mainstem_eventlog::EventLog;
 use mainstem_http::HttpServer;
-use mainstem_log::{EventLog, LocalLog};
-use mainstem_pgwire::{PgServer, PgSettings};
+use mainstem_identity::Users;
+use mainstem_listener::{Tls, TlsFiles};
+use mainstem_log::LocalLog;
+use mainstem_pgwire::{Backend, PgServer, PgSettings};
 use mainstem_pipeline::{SecretKey, Sources, SourcesParts};
 use mainstem_query::{QueryEngine, SnapshotSource};
 use mainstem_types::Result;
@@ -18,38 +21,51 @@ use mainstem_types::control::{Control, Router};
 use mainstem_warehouse::Warehouse;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 
 /// A running server.
 pub struct Server {
+    env: Env,
     _data: DataDir,
     log: Arc<LocalLog>,
     warehouse: Arc<Warehouse>,
     sources: Arc<Sources>,
     /// By which everything is declared.
     pub control: Arc<dyn Control>,
+    users: Arc<Users>,
+    engine: Arc<QueryEngine>,
+    facts: Arc<Facts>,
+    backend: Arc<OnceLock<Backend>>,
     pub pg: Option<SocketAddr>,
     pub http: Option<SocketAddr>,
-    /// The admin's password when this start made it.
-    pub made_password: Option<String>,
+    /// The certificate of the Postgres door.
+    pub tls: Option<Arc<Tls>>,
     stop: watch::Sender<bool>,
     doors: Vec<JoinOnDrop<()>>,
 }
 
 impl Server {
-    pub async fn start(env: Env, loaded: Loaded, admin_password: Option<String>, key: Option<String>) -> Result<Self> {
+    /// Everything but letting clients in, which is [`open`](Self::open).
+    pub async fn start(env: Env, loaded: Loaded, key: Option<String>) -> Result<Self> {
         let Loaded { mut config, settings, .. } = loaded;
         let data = DataDir::open(&env, &config.data)?;
         let path = std::path::absolute(&data.path).unwrap_or_else(|_| data.path.clone());
         let (stop, stopping) = watch::channel(false);
-        // The doors are bound first: a port in use is told before anything is recovered. HTTP answers "not ready" meanwhile.
+        // The doors are bound first: a port in use is told before anything is recovered. They answer "not ready" meanwhile.
         let watch = DiskWatch::new(env.clone(), &path, config.log.disk_reserve_bytes);
-        let facts = Facts::new(settings, watch.clone());
+        let (facts, backend) = (Facts::new(settings, watch.clone()), Arc::default());
         let http = bind_http(&env, &config, &facts).await?;
+        let pg = bind_pg(&env, &config, &backend).await?;
         let http_address = http.as_ref().map(HttpServer::local_addr).transpose()?;
+        let pg_address = pg.as_ref().map(PgServer::local_addr).transpose()?;
+        let tls = pg.as_ref().and_then(PgServer::tls);
         let mut doors: Vec<_> =
             http.map(|http| mainstem_env::spawn("http", http.run(stopped(stopping.clone())))).into_iter().collect();
+        doors.extend(pg.map(|pg| mainstem_env::spawn("pgwire", pg.run(stopped(stopping)))));
+        if let Some(address) = pg_address {
+            let _ = facts.sql_address.set(address);
+        }
 
         disk::make_room(&env, &path)?;
         let log = LocalLog::open(env.clone(), &path.join("log"), config.log.clone())?;
@@ -79,15 +95,36 @@ impl Server {
         };
         let tables = warehouse.clone();
         let snapshots: SnapshotSource = Arc::new(move || tables.snapshot());
-        let control: Arc<dyn Control> = Arc::new(Router { sources: sources.clone(), users: None });
+        let users = Arc::new(Users::open(env.clone(), face.clone()).await?);
+        let control: Arc<dyn Control> = Arc::new(Router { sources: sources.clone(), users: Some(users.clone()) });
         let engine = QueryEngine::new(env.clone(), snapshots, control.clone(), config.query.clone(), facts.clone())?;
-        let (users, made_password) = users::open(&env, &face, admin_password).await?;
-        let pg = bind_pg(&env, &config, engine, users).await?;
-        let pg_address = pg.as_ref().map(PgServer::local_addr).transpose()?;
-        doors.extend(pg.map(|pg| mainstem_env::spawn("pgwire", pg.run(stopped(stopping)))));
         doors.push(mainstem_env::spawn("ballast", disk::keep_ballast(env.clone(), path.clone())));
-        facts.ready();
-        Ok(Self { _data: data, log, warehouse, sources, control, pg: pg_address, http: http_address, made_password, stop, doors })
+        Ok(Self {
+            env,
+            _data: data,
+            log,
+            warehouse,
+            sources,
+            control,
+            users,
+            engine,
+            facts,
+            backend,
+            pg: pg_address,
+            http: http_address,
+            tls,
+            stop,
+            doors,
+        })
+    }
+
+    /// Lets clients in. The last step of a start, because the first start makes `admin` here: one that fails before has made nobody.
+    /// Returns the password that was made and is shown once, if one was.
+    pub async fn open(&self, admin_password: Option<String>) -> Result<Option<String>> {
+        let made_password = users::make_admin(&self.env, &self.users, admin_password).await?;
+        let _ = self.backend.set(Backend { service: self.engine.clone(), users: Arc::new(PgUsers(self.users.clone())) });
+        self.facts.ready();
+        Ok(made_password)
     }
 
     pub fn has_sources(&self) -> bool {
@@ -123,17 +160,16 @@ async fn bind_http(env: &Env, config: &Config, facts: &Arc<Facts>) -> Result<Opt
     }
 }
 
-async fn bind_pg(env: &Env, config: &Config, engine: Arc<QueryEngine>, users: Users) -> Result<Option<PgServer>> {
-    let file = |name: &str| (!name.is_empty()).then(|| PathBuf::from(name));
+async fn bind_pg(env: &Env, config: &Config, backend: &Arc<OnceLock<Backend>>) -> Result<Option<PgServer>> {
+    let tls = TlsFiles { cert: config.tls_cert.clone().into(), key: config.tls_key.clone().into() };
     let settings = PgSettings {
         listen: config.pg_listen.clone(),
-        tls_cert: file(&config.tls_cert),
-        tls_key: file(&config.tls_key),
-        connections_max: config.connections_max,
+        tls: (!config.tls_cert.is_empty()).then_some(tls),
+        connections_max: config.pg_connections_max,
         ..PgSettings::default()
     };
     match config.pg_listen.as_str() {
         "off" => Ok(None),
-        _ => PgServer::bind(env.clone(), settings, engine, Arc::new(users)).await.map(Some),
+        _ => PgServer::bind(env.clone(), settings, backend.clone()).await.map(Some),
     }
 }

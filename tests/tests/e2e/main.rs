@@ -20,6 +20,7 @@ mod queries;
 mod readers;
 mod restart_source;
 mod same_answers;
+mod users;
 
 use mainstem_testkit::chaos::{Chaos, ChaosOptions, create_tables};
 use mainstem_testkit::compare::{Compared, Naming, compare};

@@ -6,6 +6,7 @@ pub mod barrier;
 pub mod batch;
 pub mod control;
 pub mod error;
+pub mod health;
 pub mod ids;
 pub mod metrics;
 pub mod schema;

@@ -2,8 +2,6 @@
 
 use mainstem_types::Code;
 
-pub const LISTEN: Code = Code::new("NET-001", "58030");
-pub const TLS: Code = Code::new("NET-002", "F0000");
 pub const PROTOCOL: Code = Code::new("NET-003", "08P01");
 pub const PASSWORD: Code = Code::new("NET-004", "28P01");
 pub const CONNECTIONS: Code = Code::new("NET-005", "53300");
@@ -21,6 +19,8 @@ pub const RANGE: Code = Code::new("NET-016", "22003");
 pub const ENCODING: Code = Code::new("NET-017", "22021");
 pub const MANY_COMMANDS: Code = Code::new("NET-018", "42601");
 pub const NO_PARAMETER: Code = Code::new("NET-019", "42P02");
-pub const VERIFIER: Code = Code::new("NET-020", "F0000");
 pub const COPY: Code = Code::new("NET-021", "42601");
 pub const ENCODE: Code = Code::new("NET-022", "XX000");
+pub const GUESSING: Code = Code::new("NET-024", "28000");
+pub const STARTING: Code = Code::new("NET-025", "57P03");
+pub const DROPPED: Code = Code::new("NET-026", "57P01");

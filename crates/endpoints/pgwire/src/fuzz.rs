@@ -2,10 +2,11 @@
 
 use crate::message::{MESSAGE_BYTES_MAX, next_first, next_frame, read};
 use crate::parameter::Slot;
-use crate::scram::{Exchange, Verifier};
+use crate::scram::Exchange;
 use crate::types;
 use arrow::array::Array;
 use bytes::{Bytes, BytesMut};
+use mainstem_identity::Verifier;
 
 /// A first packet, a stream of messages, and one body under the type that its first byte names.
 pub fn messages(bytes: &[u8]) {

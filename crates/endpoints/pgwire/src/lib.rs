@@ -17,11 +17,11 @@ pub mod metrics;
 mod number;
 mod parameter;
 mod reply;
-pub mod scram;
+mod scram;
 mod server;
 mod session;
 mod startup;
 mod text;
 mod types;
 
-pub use server::{Credentials, PgServer, PgSettings};
+pub use server::{Backend, Credentials, PgServer, PgSettings};

@@ -78,7 +78,11 @@ impl Session<'_> {
             address: address.to_string(),
             number,
         };
-        let opened = match caught(shared.service.open(info)).await {
+        let backend = match shared.backend() {
+            Ok(backend) => backend,
+            Err(stop) => return stop,
+        };
+        let opened = match caught(backend.service.open(info)).await {
             Ok(Ok(session)) => session,
             Ok(Err(error)) => return Stop::Fatal(error),
             Err(stop) => return stop,
@@ -95,7 +99,7 @@ impl Session<'_> {
         let mut session =
             Session { connection, session: opened, reported: reported.into(), statements, portals, skipping: false };
         let stop = match caught(session.greet(&client.settings, number, &secret)).await {
-            Ok(Ok(())) => session.serve(stopped).await,
+            Ok(Ok(())) => session.serve(stopped, &|| backend.users.exists(&authorization)).await,
             Ok(Err(stop)) | Err(stop) => stop,
         };
         if matches!(stop, Stop::Gone) {
@@ -130,7 +134,8 @@ impl Session<'_> {
         self.connection.flush().await
     }
 
-    async fn serve(&mut self, mut stopped: watch::Receiver<bool>) -> Stop {
+    /// `exists` says whether the session's user is still there.
+    async fn serve(&mut self, mut stopped: watch::Receiver<bool>, exists: &(dyn Fn() -> bool + Sync)) -> Stop {
         loop {
             let stop = async {
                 let _ = stopped.wait_for(|s| *s).await;
@@ -144,6 +149,9 @@ impl Session<'_> {
                 Ok(frame) => frame,
                 Err(stop) => return stop,
             };
+            if !exists() {
+                return Stop::Fatal(Error::denied(codes::DROPPED, "terminating connection: its user was dropped"));
+            }
             match caught(self.handle(tag, body)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(stop)) | Err(stop) => return stop,

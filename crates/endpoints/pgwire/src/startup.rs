@@ -6,13 +6,17 @@ use crate::message::{First, STARTUP_BYTES_MAX};
 use crate::metrics;
 use crate::reply::put_string;
 use crate::scram::Exchange;
-use crate::server::Shared;
+use crate::server::{Credentials, Shared};
 use bytes::{Buf, Bytes};
+use mainstem_identity::attempts::Verdict;
+use mainstem_listener::group;
 use mainstem_types::{Error, Principal};
+use std::net::IpAddr;
 
 /// A client that has proved who it is.
 pub(crate) struct Client {
     pub principal: Principal,
+    pub administrator: bool,
     pub database: String,
     pub application: String,
     /// Protocol 3.2 has longer cancel keys.
@@ -29,7 +33,7 @@ const NOT_SETTINGS: [&str; 6] = ["user", "database", "application_name", "client
 pub(crate) async fn start(
     shared: &Shared,
     stream: Box<dyn Stream>,
-    full: bool,
+    address: IpAddr,
     slot: &mut Option<Connection>,
 ) -> Result<Option<Client>, Stop> {
     let mut asked = (false, false);
@@ -51,18 +55,14 @@ pub(crate) async fn start(
                 shared.cancel(number, &secret);
                 return Ok(None);
             }
-            First::Startup { .. } if full => {
-                let error = Error::retry(codes::CONNECTIONS, "sorry, too many clients already");
-                return Err(Stop::Fatal(error.hint("Close connections or raise the limit of connections.")));
-            }
-            First::Startup { minor, parameters } => return login(shared, connection, minor, parameters).await.map(Some),
+            First::Startup { minor, parameters } => return login(shared, connection, address, minor, parameters).await.map(Some),
         }
     }
 }
 
 async fn secure(shared: &Shared, slot: &mut Option<Connection>) -> Result<(), Stop> {
     let connection = slot.as_mut().ok_or(Stop::Gone)?;
-    let Some(acceptor) = &shared.tls else {
+    let Some(tls) = &shared.tls else {
         connection.reply.byte(b'N');
         return connection.flush().await;
     };
@@ -73,7 +73,7 @@ async fn secure(shared: &Shared, slot: &mut Option<Connection>) -> Result<(), St
     connection.reply.byte(b'S');
     connection.flush().await?;
     let stream = slot.take().ok_or(Stop::Gone)?.into_stream();
-    match acceptor.accept(stream).await {
+    match tls.acceptor().accept(stream).await {
         Ok(stream) => {
             *slot = Some(Connection::new(Box::new(stream)));
             Ok(())
@@ -88,6 +88,7 @@ async fn secure(shared: &Shared, slot: &mut Option<Connection>) -> Result<(), St
 async fn login(
     shared: &Shared,
     connection: &mut Connection,
+    address: IpAddr,
     minor: u16,
     parameters: Vec<(String, String)>,
 ) -> Result<Client, Stop> {
@@ -107,12 +108,14 @@ async fn login(
             return Err(fatal(error.hint("Set PGCLIENTENCODING=UTF8 or leave it out.")));
         }
     }
-    authenticate(shared, connection, &user).await?;
+    let users = &*shared.backend()?.users;
+    authenticate(shared, users, connection, &user, address).await?;
     let mut settings = options(&value("options").unwrap_or_default());
     let asked = parameters.iter().filter(|p| !NOT_SETTINGS.contains(&p.0.as_str()) && !p.0.starts_with("_pq_."));
     settings.extend(asked.cloned());
     Ok(Client {
         database: value("database").filter(|d| !d.is_empty()).unwrap_or_else(|| user.clone()),
+        administrator: users.is_administrator(&user),
         principal: Principal(user.into()),
         application: value("application_name").unwrap_or_default(),
         long_key: minor >= 2,
@@ -154,7 +157,13 @@ async fn password(connection: &mut Connection) -> Result<Bytes, Stop> {
     }
 }
 
-async fn authenticate(shared: &Shared, connection: &mut Connection, user: &str) -> Result<(), Stop> {
+async fn authenticate(
+    shared: &Shared,
+    users: &dyn Credentials,
+    connection: &mut Connection,
+    user: &str,
+    address: IpAddr,
+) -> Result<(), Stop> {
     connection.reply.authentication(10, b"SCRAM-SHA-256\0\0");
     connection.flush().await?;
     let mut initial = password(connection).await?;
@@ -165,18 +174,31 @@ async fn authenticate(shared: &Shared, connection: &mut Connection, user: &str) 
     }
     initial.advance(1);
     initial.try_get_i32().ok().filter(|n| usize::try_from(*n) == Ok(initial.len())).ok_or_else(malformed)?;
-    let (verifier, random) = (shared.users.verifier(user), [shared.env.random(), shared.env.random()]);
+    let (verifier, random) = (users.verifier(user), [shared.env.random(), shared.env.random()]);
     let exchange = Exchange::first(&initial, user, verifier, &shared.secret, random).map_err(Stop::Fatal)?;
     connection.reply.authentication(11, exchange.server_first().as_bytes());
     connection.flush().await?;
     let last = password(connection).await?;
+    let (address, now) = (group(address), || shared.env.clock.moment());
+    match shared.attempts.begin(user, address, now()) {
+        Verdict::Wait(pause) if pause.is_zero() => {}
+        Verdict::Wait(pause) => shared.env.clock.sleep(pause).await,
+        Verdict::Refuse(pause) => {
+            metrics::LOGINS_FAILED.add(1);
+            let seconds = pause.as_secs() + 1;
+            let error = Error::denied(codes::GUESSING, format!("too many failed log-ins of user \"{user}\" from this address"));
+            return Err(Stop::Fatal(error.hint(format!("Try again in {seconds} s; from other addresses it works now."))));
+        }
+    }
     match exchange.finish(&last).map_err(Stop::Fatal)? {
         Some(proof) => {
+            shared.attempts.succeeded(user, address);
             connection.reply.authentication(12, proof.as_bytes());
             connection.reply.authentication(0, &[]);
             Ok(())
         }
         None => {
+            shared.attempts.failed(user, address, now());
             metrics::LOGINS_FAILED.add(1);
             let error = Error::denied(codes::PASSWORD, format!("password authentication failed for user \"{user}\""));
             Err(Stop::Fatal(error))

@@ -6,29 +6,43 @@
 mod service;
 
 use mainstem_env::Env;
-use mainstem_pgwire::scram::{ITERATIONS, Verifier};
-use mainstem_pgwire::{Credentials, PgServer, PgSettings, metrics};
+use mainstem_identity::scram::{ITERATIONS, Mechanism, Verifier};
+use mainstem_listener::TlsFiles;
+use mainstem_pgwire::{Backend, Credentials, PgServer, PgSettings, metrics};
 use service::Fixed;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
-struct Users;
+/// `admin` and `eve`, while she is there; both have the same password.
+#[derive(Default)]
+struct Users {
+    eve_is_gone: AtomicBool,
+}
 
 impl Credentials for Users {
     fn verifier(&self, user: &str) -> Option<Verifier> {
-        (user == "admin").then(|| Verifier::new("s3cret", [7; 16], ITERATIONS))
+        self.exists(user).then(|| Verifier::new(Mechanism::Sha256, "s3cret", [7; 16], ITERATIONS))
+    }
+
+    fn exists(&self, user: &str) -> bool {
+        user == "admin" || user == "eve" && !self.eve_is_gone.load(Ordering::SeqCst)
+    }
+
+    fn is_administrator(&self, user: &str) -> bool {
+        user == "admin"
     }
 }
 
 struct Door {
     address: SocketAddr,
     service: Arc<Fixed>,
+    users: Arc<Users>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     runtime: Option<tokio::runtime::Runtime>,
     done: Option<tokio::task::JoinHandle<()>>,
@@ -43,14 +57,15 @@ impl Door {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let mut settings = PgSettings { listen: "127.0.0.1:0".into(), ..PgSettings::default() };
         change(&mut settings);
-        let service = Arc::new(Fixed::default());
-        let server = runtime.block_on(PgServer::bind(Env::real(), settings, service.clone(), Arc::new(Users))).unwrap();
+        let (service, users) = (Arc::new(Fixed::default()), Arc::new(Users::default()));
+        let backend = Arc::new(OnceLock::from(Backend { service: service.clone(), users: users.clone() }));
+        let server = runtime.block_on(PgServer::bind(Env::real(), settings, backend)).unwrap();
         let address = server.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let done = runtime.spawn(server.run(async {
             let _ = stopped.await;
         }));
-        Self { address, service, stop: Some(stop), runtime: Some(runtime), done: Some(done) }
+        Self { address, service, users, stop: Some(stop), runtime: Some(runtime), done: Some(done) }
     }
 
     fn url(&self) -> String {
@@ -212,10 +227,7 @@ fn login() {
 #[test]
 fn tls() {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
-    let door = Door::with(|s| {
-        s.tls_cert = Some(data.join("localhost.crt"));
-        s.tls_key = Some(data.join("localhost.key"));
-    });
+    let door = Door::with(|s| s.tls = Some(TlsFiles { cert: data.join("localhost.crt"), key: data.join("localhost.key") }));
     let (good, out, err) = door.psql(&["-Atc", "\\conninfo", "-c", "SELECT one"]);
     assert!(good && out.contains("TLSv1.3") && out.ends_with("1\n"), "{out}{err}");
     let verified = format!(
@@ -231,23 +243,59 @@ fn tls() {
     assert!(contains(&read_all(stream), "unencrypted data"));
 }
 
+/// A certificate for `localhost` that signs itself, made by the tool that administrators use.
+fn new_certificate(dir: &Path, name: &str) -> (std::path::PathBuf, std::path::PathBuf) {
+    let (cert, key) = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-new", "-x509", "-nodes", "-days", "3650", "-subj", "/CN=localhost"]);
+    openssl.args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-addext", "subjectAltName=DNS:localhost"]);
+    let made = openssl.arg("-out").arg(&cert).arg("-keyout").arg(&key).output().expect("openssl is installed");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    (cert, key)
+}
+
+#[test]
+fn a_new_certificate_needs_no_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cert, key) = new_certificate(dir.path(), "server");
+    let (trusted, next) = (dir.path().join("trusted.crt"), new_certificate(dir.path(), "next"));
+    std::fs::copy(&cert, &trusted).unwrap();
+    let door = Door::with(|s| s.tls = Some(TlsFiles { cert: cert.clone(), key: key.clone() }));
+    let verified = |trusted: &Path| {
+        let tls = format!("hostaddr=127.0.0.1&sslmode=verify-full&sslrootcert={}", trusted.display());
+        let url = format!("postgresql://admin:s3cret@localhost:{}/main?{tls}", door.address.port());
+        door.psql_at(&url, &["-Atc", "SELECT one"]).1 == "1\n"
+    };
+    assert!(verified(&trusted) && !verified(&next.0));
+    // Half of the change is no certificate for its key: the old one stays.
+    std::fs::copy(&next.0, &cert).unwrap();
+    assert!(verified(&trusted) && !verified(&next.0));
+    std::fs::copy(&next.1, &key).unwrap();
+    assert!(verified(&next.0) && !verified(&trusted));
+    std::fs::write(&cert, "garbage").unwrap();
+    assert!(verified(&next.0));
+}
+
 #[test]
 fn bad_settings() {
     let door = Door::open();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let check = |settings: PgSettings, expected: &str, code: &str| {
-        let bound = runtime.block_on(PgServer::bind(Env::real(), settings, door.service.clone(), Arc::new(Users)));
+        let bound = runtime.block_on(PgServer::bind(Env::real(), settings, Arc::default()));
         let error = bound.err().unwrap();
         assert!(error.to_string().contains(expected) && error.code().id == code, "{error}");
     };
     let listen = door.address.to_string();
     check(PgSettings { listen: listen.clone(), ..PgSettings::default() }, &listen, "NET-001");
-    let nowhere = Path::new("/nonexistent.pem").to_path_buf();
-    let (cert, key) = (Some(nowhere.clone()), Some(nowhere));
-    check(PgSettings { tls_cert: cert.clone(), ..PgSettings::default() }, "both", "NET-002");
-    check(PgSettings { tls_cert: cert, tls_key: key, ..PgSettings::default() }, "/nonexistent.pem", "NET-002");
-    let crt = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/localhost.crt"));
-    check(PgSettings { tls_cert: crt.clone(), tls_key: crt, ..PgSettings::default() }, "private key", "NET-002");
+    let check_tls = |cert: &Path, key: &Path, expected: &str| {
+        let tls = Some(TlsFiles { cert: cert.to_path_buf(), key: key.to_path_buf() });
+        check(PgSettings { tls, listen: "127.0.0.1:0".into(), ..PgSettings::default() }, expected, "NET-002");
+    };
+    let (nowhere, data) = (Path::new("/nonexistent.pem"), Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data"));
+    let (crt, key) = (data.join("localhost.crt"), data.join("localhost.key"));
+    check_tls(nowhere, &key, "/nonexistent.pem");
+    check_tls(&crt, &crt, "private key");
+    check_tls(&key, &key, "certificate");
 }
 
 #[test]
@@ -284,6 +332,80 @@ fn slow_start_is_cut_off() {
     stream.write_all(b"\0\0\0\x14\0\x03\0\0user\0admin\0\0").unwrap();
     assert!(contains(&read_all(stream), "canceling authentication due to timeout"));
     assert!(metrics::STARTUP_TIMEOUTS.get() >= 2);
+}
+
+/// Far more sockets than may wait, and none of them says a word.
+#[test]
+fn silent_sockets_keep_nobody_out() {
+    let door = Door::with(|s| (s.connections_max, s.waiting_max, s.waiting_address_max) = (4, 40, 20));
+    let silent: Vec<_> = (0..270).map(|_| door.raw()).collect();
+    door.still_serves();
+    let sessions: Vec<_> = (0..4).map(|_| door.run(door.client())).collect();
+    let first = silent.into_iter().next().unwrap();
+    assert!(contains(&read_all(first), "wait for their log-in"));
+    for (client, _) in &sessions {
+        assert_eq!(door.run(client.query_one("SELECT one", &[])).unwrap().get::<_, i32>(0), 1);
+    }
+}
+
+#[test]
+fn the_last_places_are_for_administrators() {
+    let door = Door::with(|s| (s.connections_max, s.reserved) = (2, 1));
+    let eve = door.url().replace("admin", "eve");
+    door.run(async {
+        let (_first, connection) = tokio_postgres::connect(&eve, NoTls).await.unwrap();
+        let _task = tokio::spawn(connection);
+        let error = tokio_postgres::connect(&eve, NoTls).await.err().unwrap();
+        assert_eq!(error.code().unwrap().code(), "53300");
+        let _admin = door.client().await;
+    });
+}
+
+#[test]
+fn a_dropped_user_is_gone_at_once() {
+    let door = Door::open();
+    let eve = door.url().replace("admin", "eve");
+    door.run(async {
+        let (client, connection) = tokio_postgres::connect(&eve, NoTls).await.unwrap();
+        let _task = tokio::spawn(connection);
+        client.simple_query("SELECT one").await.unwrap();
+        door.users.eve_is_gone.store(true, Ordering::SeqCst);
+        assert_eq!(client.simple_query("SELECT one").await.err().unwrap().code().unwrap().code(), "57P01");
+        let error = tokio_postgres::connect(&eve, NoTls).await.err().unwrap();
+        assert_eq!(error.code().unwrap().code(), "28P01");
+    });
+}
+
+#[test]
+fn guessing_is_turned_away() {
+    let door = Door::open();
+    let wrong = door.url().replace("s3cret", "guess");
+    door.run(async {
+        let guess = || async { tokio_postgres::connect(&wrong, NoTls).await.err().unwrap().code().unwrap().code().to_owned() };
+        for _ in 0..3 {
+            assert_eq!(guess().await, "28P01");
+        }
+        // From here on they stand in line, and the last of so many would wait too long.
+        let mut line: futures::stream::FuturesUnordered<_> = (0..20).map(|_| guess()).collect();
+        while futures::StreamExt::next(&mut line).await.expect("nobody was turned away") != "28000" {}
+    });
+    // Another user of the same address waits for nothing.
+    let eve = door.url().replace("admin", "eve");
+    assert_eq!(door.psql_at(&eve, &["-Atc", "SELECT one"]).1, "1\n");
+}
+
+#[test]
+fn a_server_that_starts_says_so() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (backend, settings) = (Arc::new(OnceLock::new()), PgSettings { listen: "127.0.0.1:0".into(), ..PgSettings::default() });
+    let server = runtime.block_on(PgServer::bind(Env::real(), settings, backend.clone())).unwrap();
+    let url = format!("postgresql://admin:s3cret@{}/main", server.local_addr().unwrap());
+    let _serving = runtime.spawn(server.run(std::future::pending()));
+    let state = || runtime.block_on(tokio_postgres::connect(&url, NoTls)).err().map(|e| e.code().unwrap().code().to_owned());
+    assert_eq!(state().as_deref(), Some("57P03"));
+    let opened = Backend { service: Arc::new(Fixed::default()), users: Arc::new(Users::default()) };
+    assert!(backend.set(opened).is_ok());
+    assert_eq!(state(), None);
 }
 
 #[test]
