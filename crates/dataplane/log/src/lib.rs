@@ -18,12 +18,14 @@ mod recovery;
 mod retention;
 mod segment;
 mod settings;
+mod system;
 mod topics;
 mod wal;
 mod writer;
 
 pub use batch::{RecordBatchBuilder, RecordRef, RecordView, records, visit};
 pub use local::{LocalLog, LogSettings};
+pub use system::system_tables;
 
 use async_trait::async_trait;
 use bytes::Bytes;

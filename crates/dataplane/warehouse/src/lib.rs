@@ -22,9 +22,11 @@ mod settings;
 mod snapshot;
 mod source;
 mod spill;
+mod system;
 mod table;
 mod warehouse;
 
 pub use settings::WarehouseSettings;
 pub use snapshot::{FileView, HotView, Snapshot, TableView, ValueRange};
+pub use system::system_tables;
 pub use warehouse::Warehouse;
