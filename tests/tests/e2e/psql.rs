@@ -45,7 +45,7 @@ async fn psql_and_drivers_are_at_home() {
     // Its partitions have no key.
     check(
         "SELECT changes, changes_hint FROM mainstem.source_tables WHERE table_name = 'payment_p2007_01'",
-        &["inserts only", "ALTER TABLE public.payment_p2007_01 REPLICA IDENTITY FULL;"],
+        &["inserts only", "ALTER TABLE \"public\".\"payment_p2007_01\" REPLICA IDENTITY FULL;"],
     );
     check("SELECT changes, changes_hint IS NULL AS fine FROM mainstem.source_tables WHERE table_name = 'film'", &["all", "t"]);
     check("SELECT count(*) FROM shop.payment_p2007_01", &["NOTICE:  shop.payment_p2007_01 shows inserts only"]);
