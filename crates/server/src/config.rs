@@ -3,6 +3,7 @@
 use crate::codes;
 use mainstem_log::LogSettings;
 use mainstem_query::QuerySettings;
+use mainstem_types::system::{Kind, SystemTable};
 use mainstem_types::{Error, Result};
 use mainstem_warehouse::WarehouseSettings;
 use serde::Deserialize;
@@ -78,6 +79,13 @@ pub struct Setting {
     pub value: String,
     /// default, file, environment, flag
     pub origin: &'static str,
+}
+
+/// `mainstem.settings`: what is in force, secrets already masked, and where each value comes from.
+pub fn system_tables(settings: Vec<Setting>) -> Vec<SystemTable> {
+    let row = |s: &Setting| vec![s.key.as_str().into(), s.value.as_str().into(), s.origin.into()];
+    let columns = &[("name", Kind::Text), ("value", Kind::Text), ("origin", Kind::Text)];
+    vec![SystemTable::of_admin("settings", columns, move || settings.iter().map(row).collect())]
 }
 
 impl Config {

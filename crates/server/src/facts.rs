@@ -1,12 +1,8 @@
-//! What the server knows of itself, for `/readyz`, `/metrics` and the system schema.
+//! What the server knows of itself, for `/readyz` and `/metrics`.
 
-use crate::config::Setting;
 use crate::disk::DiskWatch;
-use mainstem_eventlog::EventLog;
 use mainstem_http::{HealthFacts, Sample};
-use mainstem_log::LocalLog;
 use mainstem_pipeline::{DiskTrouble, Sources};
-use mainstem_query::{DeadLetterFact, SettingFact, SystemFacts, TopicFact};
 use mainstem_types::TableState;
 use mainstem_types::health::Trouble;
 use mainstem_types::metrics::Metric;
@@ -19,11 +15,10 @@ use std::sync::{Arc, OnceLock};
 
 type Reporter = Box<dyn Fn() -> Vec<Trouble> + Send + Sync>;
 
-/// Gathers what the parts say of themselves: for `/readyz`, `/metrics`, and what `mainstem.*` shows at each query.
+/// Gathers what the parts say of themselves: for `/readyz`, `/metrics` and the status page.
 pub struct Facts {
     ready: AtomicBool,
-    settings: Vec<Setting>,
-    parts: RwLock<Option<(Arc<LocalLog>, Arc<Sources>)>>,
+    sources: RwLock<Option<Arc<Sources>>>,
     metrics: Vec<&'static dyn Metric>,
     disk: Arc<DiskWatch>,
     reporters: RwLock<Vec<Reporter>>,
@@ -47,11 +42,10 @@ fn declared() -> Vec<&'static dyn Metric> {
 }
 
 impl Facts {
-    pub fn new(settings: Vec<Setting>, disk: Arc<DiskWatch>) -> Arc<Self> {
+    pub fn new(disk: Arc<DiskWatch>) -> Arc<Self> {
         Arc::new(Self {
             ready: AtomicBool::new(false),
-            settings,
-            parts: RwLock::new(None),
+            sources: RwLock::new(None),
             metrics: declared(),
             disk,
             reporters: RwLock::default(),
@@ -64,13 +58,13 @@ impl Facts {
         self.reporters.write().push(Box::new(reporter));
     }
 
-    pub fn connect(&self, log: Arc<LocalLog>, sources: Arc<Sources>) {
+    pub fn connect(&self, sources: Arc<Sources>) {
         let known = sources.clone();
         self.report(log_troubles);
         let disk = self.disk.clone();
         self.report(move || disk.trouble().map(disk_trouble).into_iter().collect());
         self.report(move || source_troubles(known.sources(), &known.tables()));
-        *self.parts.write() = Some((log, sources));
+        *self.sources.write() = Some(sources);
     }
 
     pub fn ready(&self) {
@@ -99,7 +93,7 @@ impl HealthFacts for Facts {
     }
 
     fn samples(&self) -> Vec<Sample> {
-        let Some(sources) = self.parts.read().as_ref().map(|(_, sources)| sources.clone()) else { return Vec::new() };
+        let Some(sources) = self.sources.read().clone() else { return Vec::new() };
         let mut samples = Vec::new();
         for source in sources.sources() {
             let labels = vec![("source", source.name.to_string())];
@@ -132,8 +126,8 @@ impl HealthFacts for Facts {
     }
 
     fn status(&self) -> String {
-        let (sources, tables) = match self.parts.read().as_ref() {
-            Some((_, sources)) => (sources.sources(), sources.tables()),
+        let (sources, tables) = match self.sources.read().as_ref() {
+            Some(sources) => (sources.sources(), sources.tables()),
             None => Default::default(),
         };
         let mut text = format!("mainstem {}\n", env!("CARGO_PKG_VERSION"));
@@ -223,38 +217,6 @@ fn put_table<const N: usize>(text: &mut String, heads: [&str; N], rows: Vec<[Str
     }
 }
 
-impl SystemFacts for Facts {
-    fn sources(&self) -> Vec<SourceStatus> {
-        self.parts.read().as_ref().map(|(_, sources)| sources.sources()).unwrap_or_default()
-    }
-
-    fn source_tables(&self) -> Vec<SourceTableStatus> {
-        self.parts.read().as_ref().map(|(_, sources)| sources.tables()).unwrap_or_default()
-    }
-
-    fn topics(&self) -> Vec<TopicFact> {
-        let partitions = self.parts.read().as_ref().map(|(log, _)| log.partitions()).unwrap_or_default();
-        let fact = |p: mainstem_eventlog::PartitionInfo| TopicFact {
-            topic: p.at.topic.to_string(),
-            partition: p.at.partition,
-            start_offset: p.start,
-            end_offset: p.end,
-            bytes: p.bytes as i64,
-        };
-        partitions.into_iter().map(fact).collect()
-    }
-
-    fn settings(&self) -> Vec<SettingFact> {
-        let fact = |s: &Setting| SettingFact { name: s.key.clone(), value: s.value.clone(), origin: s.origin.to_string() };
-        self.settings.iter().map(fact).collect()
-    }
-
-    /// A value that cannot be held fails its table (nothing is dropped), so there is no dead letter yet.
-    fn dead_letters(&self) -> Vec<DeadLetterFact> {
-        Vec::new()
-    }
-}
-
 fn disk_trouble(trouble: DiskTrouble) -> Trouble {
     Trouble {
         kind: if trouble.full { "disk_full" } else { "disk_low" },
@@ -278,7 +240,7 @@ mod tests {
         for metric in declared() {
             let mut shown = String::new();
             metric.write(&mut shown);
-            let kind = if shown.contains(" counter\n") { "counter" } else { "gauge" };
+            let kind = ["counter", "histogram"].into_iter().find(|kind| shown.contains(&format!(" {kind}\n"))).unwrap_or("gauge");
             page.push_str(&format!("| `{}` | {kind} | {} |\n", metric.name(), metric.help()));
         }
         page

@@ -1,6 +1,6 @@
 //! Puts the parts together, in the data's order, and takes them apart in the opposite one.
 
-use crate::config::{Config, Loaded};
+use crate::config::{self, Config, Loaded};
 use crate::data_dir::DataDir;
 use crate::disk::{self, DiskWatch};
 use crate::facts::Facts;
@@ -54,7 +54,7 @@ impl Server {
         let (stop, stopping) = watch::channel(false);
         // The doors are bound first: a port in use is told before anything is recovered. They answer "not ready" meanwhile.
         let watch = DiskWatch::new(env.clone(), &path, config.log.disk_reserve_bytes);
-        let (facts, backend) = (Facts::new(settings, watch.clone()), Arc::default());
+        let (facts, backend) = (Facts::new(watch.clone()), Arc::default());
         let http = bind_http(&env, &config, &facts).await?;
         let pg = bind_pg(&env, &config, &backend).await?;
         let http_address = http.as_ref().map(HttpServer::local_addr).transpose()?;
@@ -87,7 +87,7 @@ impl Server {
             disk: Arc::new(move || watch.trouble()),
         })
         .await?;
-        facts.connect(log.clone(), sources.clone());
+        facts.connect(sources.clone());
         // It is emptied at each start, so it is never a directory that may have anything else in it.
         config.query.spill_dir = match config.query.spill_dir.as_os_str().is_empty() {
             true => path.join("spool").join("queries"),
@@ -97,8 +97,12 @@ impl Server {
         let snapshots: SnapshotSource = Arc::new(move || tables.snapshot());
         let users = Arc::new(Users::open(env.clone(), face.clone()).await?);
         let control: Arc<dyn Control> = Arc::new(Router { sources: sources.clone(), users: Some(users.clone()) });
-        let engine = QueryEngine::new(env.clone(), snapshots, control.clone(), config.query.clone(), facts.clone())?;
         doors.push(mainstem_env::spawn("ballast", disk::keep_ballast(env.clone(), path.clone())));
+        let mut system = sources.system_tables();
+        system.extend(mainstem_warehouse::system_tables(snapshots.clone()));
+        system.extend(mainstem_log::system_tables(face.clone()));
+        system.extend(config::system_tables(settings));
+        let engine = QueryEngine::new(env.clone(), snapshots, control.clone(), config.query.clone(), system)?;
         Ok(Self {
             env,
             _data: data,

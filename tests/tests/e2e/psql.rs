@@ -37,6 +37,18 @@ async fn psql_and_drivers_are_at_home() {
     check("\\di shop.*", &["film_pkey", "index"]);
     check("\\dt+ shop.film", &["film", "table"]);
     check("\\l+", &["main"]);
+    // A parent of partitions is a table with its parts, and has a definition.
+    check("\\dt shop.payment", &["payment", "table"]);
+    check("\\d+ shop.payment", &["amount", "Child tables:", "shop.payment_p2007_01"]);
+    check("\\d shop.payment_p2007_01", &["Inherits: shop.payment"]);
+    check("SELECT pg_get_viewdef('shop.payment'::regclass)", &["FROM shop.payment_p2007_01"]);
+    // Its partitions have no key.
+    check(
+        "SELECT changes, changes_hint FROM mainstem.source_tables WHERE table_name = 'payment_p2007_01'",
+        &["inserts only", "ALTER TABLE \"public\".\"payment_p2007_01\" REPLICA IDENTITY FULL;"],
+    );
+    check("SELECT changes, changes_hint IS NULL AS fine FROM mainstem.source_tables WHERE table_name = 'film'", &["all", "t"]);
+    check("SELECT count(*) FROM shop.payment_p2007_01", &["NOTICE:  shop.payment_p2007_01 shows inserts only"]);
     check(
         "SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY(indkey) \
          WHERE indrelid = 'shop.film_actor'::regclass AND indisprimary",

@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod schema;
 pub mod sources;
 pub mod sql;
+pub mod system;
 
 pub use barrier::{Barrier, PartitionEnd, TableBody, TableRecord, TableState};
 pub use batch::{ChangeBatch, Op, TableBatch, Tx};

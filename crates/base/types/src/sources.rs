@@ -33,4 +33,6 @@ pub struct SourceTableStatus {
     pub last_commit_at: Option<i64>,
     pub error_code: Option<String>,
     pub error: Option<String>,
+    /// Whether its updates and deletes do not come, because nothing tells which row they change. None: no change comes.
+    pub inserts_only: Option<bool>,
 }

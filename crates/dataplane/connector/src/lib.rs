@@ -119,6 +119,11 @@ pub trait Source: Send + Sync {
     /// Bytes of log between two positions, where that can be said.
     fn distance_bytes(&self, from: &Position, to: &Position) -> Option<i64>;
 
+    /// For a user: why only inserts come of this table ([`Identity::AppendOnly`](mainstem_types::Identity)), and what mends it there.
+    fn inserts_only(&self, _table: &TableName) -> String {
+        "It has no key that tells which row an update or a delete changes. Give it one in the source.".into()
+    }
+
     /// Drops what we own on the source. Answers within seconds, also when the source does not. Err carries the statements left to run
     /// there as its hint.
     async fn remove(&self) -> Result<()>;

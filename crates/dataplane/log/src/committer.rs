@@ -389,7 +389,9 @@ impl Committer {
     /// Writes and syncs the WAL's payload.
     fn commit(&mut self) -> Result<(), Failure> {
         let bytes = self.wal.payload_bytes();
+        let begun = self.shared.env.clock.moment();
         self.wal.commit().map_err(|error| Failure::Refused(self.poison(error)))?;
+        metrics::COMMIT_DURATION.observe(self.shared.env.clock.moment() - begun);
         self.wal_bytes_since += bytes;
         self.changed = true;
         Ok(())

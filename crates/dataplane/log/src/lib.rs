@@ -17,11 +17,13 @@ mod recovery;
 mod retention;
 mod segment;
 mod settings;
+mod system;
 mod topics;
 mod wal;
 mod writer;
 
 pub use local::{LocalLog, LogSettings};
+pub use system::system_tables;
 
 /// Shows bytes to every decoder of the log's own files, and to compaction; for fuzzing.
 #[doc(hidden)]

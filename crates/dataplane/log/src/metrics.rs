@@ -1,6 +1,6 @@
 //! What the log counts.
 
-use mainstem_types::metrics::{Counter, Gauge, Metric};
+use mainstem_types::metrics::{Counter, Gauge, Histogram, Metric};
 
 pub static APPEND_BYTES: Counter = Counter::new(
     "mainstem_log_append_bytes_total",
@@ -17,6 +17,10 @@ pub static COMMITS: Counter = Counter::new(
     "WAL records written, each a group of appends. Its rate cannot pass that of the disk's syncs.",
 );
 pub static SYNCS: Counter = Counter::new("mainstem_log_syncs_total", "Files synced. Its rate is what the log asks of the disk.");
+pub static COMMIT_DURATION: Histogram = Histogram::new(
+    "mainstem_log_commit_duration_seconds",
+    "Time to write and sync a record of the commit WAL. What a lone append waits for: the disk's sync.",
+);
 pub static WAL_BYTES: Counter = Counter::new(
     "mainstem_log_wal_bytes_total",
     "Bytes written to the commit WAL. Large appends go past it, so it may be far below the appended bytes.",
@@ -47,12 +51,13 @@ pub static POISONED: Gauge = Gauge::new(
 );
 
 pub fn all() -> &'static [&'static dyn Metric] {
-    static ALL: [&dyn Metric; 14] = [
+    static ALL: [&dyn Metric; 15] = [
         &APPEND_BYTES,
         &APPEND_RECORDS,
         &APPENDS,
         &COMMITS,
         &SYNCS,
+        &COMMIT_DURATION,
         &WAL_BYTES,
         &CHECKPOINTS,
         &RETAINED_SEGMENTS,

@@ -15,7 +15,7 @@ use mainstem_eventlog::{EventLog, KeyedReader};
 use mainstem_types::barrier::TABLE_TOPIC;
 use mainstem_types::control::{Control, DropMode, Notice, Outcome, SourceDeclaration, shown_name};
 use mainstem_types::sources::{SourceStatus, SourceTableStatus};
-use mainstem_types::{Code, Error, Principal, Result, SourceName, TableId, TableRecord, TableState, UpstreamId};
+use mainstem_types::{Code, Error, Principal, Result, SourceName, TableId, TableName, TableRecord, TableState, UpstreamId};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -521,6 +521,12 @@ impl Sources {
 
     pub fn sources(&self) -> Vec<SourceStatus> {
         self.running.lock().values().map(|r| self.status(r)).collect()
+    }
+
+    /// Why a table's updates and deletes do not come, and what mends it.
+    pub(crate) fn inserts_only(&self, table: &SourceTableStatus) -> Option<String> {
+        let name = TableName::new(&table.schema_name, &table.table_name);
+        self.look(table.source.as_str(), |running| running.source.inserts_only(&name)).ok()
     }
 
     pub fn tables(&self) -> Vec<SourceTableStatus> {

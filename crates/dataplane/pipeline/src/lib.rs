@@ -11,6 +11,7 @@ pub mod metrics;
 mod runner;
 mod secret;
 mod shared;
+mod system;
 mod tables;
 
 pub use control::{DiskTrouble, DiskWatch, Sources, SourcesParts};

@@ -4,7 +4,8 @@ use crate::shared::Shared;
 use mainstem_connector::{FoundTable, Seen};
 use mainstem_types::sources::SourceTableStatus;
 use mainstem_types::{
-    Column, ColumnId, Generation, Position, SourceName, TableId, TableName, TableRecord, TableSchema, TableState, UpstreamId,
+    Column, ColumnId, Generation, Identity, Position, SourceName, TableId, TableName, TableRecord, TableSchema, TableState,
+    UpstreamId,
 };
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -148,6 +149,7 @@ impl Entry {
             last_commit_at: self.last_commit_us,
             error_code: self.record.error_code.as_deref().map(str::to_string),
             error: self.record.error.as_deref().map(str::to_string),
+            inserts_only: Some(self.record.schema.identity == Identity::AppendOnly),
         }
     }
 }
@@ -356,6 +358,7 @@ fn excluded_status(source: &SourceName, name: &TableName, reason: &str) -> Sourc
         last_commit_at: None,
         error_code: None,
         error: Some(reason.to_string()),
+        inserts_only: None,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::session::{Session, SessionFacts};
 use crate::settings::QuerySettings;
 use crate::sql::parsed::Parsed;
 use crate::sql::rewrite::Rewriter;
-use crate::system::{Library, SystemFacts};
+use crate::system::Library;
 use async_trait::async_trait;
 use datafusion::common::DataFusionError;
 use datafusion::config::Dialect;
@@ -19,6 +19,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use mainstem_env::{DiskStore, Env};
 use mainstem_types::control::Control;
 use mainstem_types::sql::{ClientInfo, SqlService, SqlSession};
+use mainstem_types::system::SystemTable;
 use mainstem_types::{Error, Result};
 use mainstem_warehouse::Snapshot;
 use parking_lot::Mutex;
@@ -39,7 +40,8 @@ pub struct QueryEngine {
     pub(crate) snapshots: SnapshotSource,
     pub(crate) control: Arc<dyn Control>,
     pub(crate) settings: QuerySettings,
-    pub(crate) facts: Arc<dyn SystemFacts>,
+    /// What `mainstem` has beside the sessions, by name.
+    pub(crate) system: Vec<SystemTable>,
     /// All that names in SQL can mean.
     pub(crate) names: SessionState,
     /// What a statement runs with, copied for each of them, so without the functions: those of a plan are in the plan.
@@ -59,13 +61,14 @@ pub struct QueryEngine {
 }
 
 impl QueryEngine {
-    /// Fails when threads cannot be started or the spill directory cannot be made.
+    /// `system` are the tables of `mainstem` that other parts have to show. Fails when threads cannot be started or the spill directory
+    /// cannot be made.
     pub fn new(
         env: Env,
         snapshots: SnapshotSource,
         control: Arc<dyn Control>,
         settings: QuerySettings,
-        facts: Arc<dyn SystemFacts>,
+        system: Vec<SystemTable>,
     ) -> Result<Arc<Self>> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(settings.parallelism())
@@ -89,7 +92,7 @@ impl QueryEngine {
             snapshots,
             control,
             settings,
-            facts,
+            system,
             names,
             running,
             rewriter: Rewriter::default(),

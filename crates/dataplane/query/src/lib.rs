@@ -19,4 +19,3 @@ mod tables;
 
 pub use engine::{QueryEngine, SnapshotSource};
 pub use settings::QuerySettings;
-pub use system::{DeadLetterFact, SettingFact, SystemFacts, TopicFact};

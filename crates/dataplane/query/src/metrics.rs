@@ -1,6 +1,6 @@
 //! What queries count.
 
-use mainstem_types::metrics::{Counter, Gauge, Metric};
+use mainstem_types::metrics::{Counter, Gauge, Histogram, Metric};
 
 pub static STATEMENTS: Counter = Counter::new("mainstem_query_statements_total", "Statements executed. The load of queries.");
 pub static FAILED: Counter = Counter::new(
@@ -31,8 +31,13 @@ pub static CAREFUL: Counter = Counter::new(
     "Queries that ran a second time with less memory, because they did not fit. Often: raise `query.memory_bytes_max`.",
 );
 
-static ALL: [&dyn Metric; 9] =
-    [&CAREFUL, &STATEMENTS, &FAILED, &CANCELLED, &ROWS, &FILES_READ, &FILES_PRUNED, &SESSIONS, &RUNNING];
+pub static DURATION: Histogram = Histogram::new(
+    "mainstem_query_duration_seconds",
+    "Time of statements, from their start to their last row. What users wait for; a jump of the upper buckets is what they notice.",
+);
+
+static ALL: [&dyn Metric; 10] =
+    [&DURATION, &CAREFUL, &STATEMENTS, &FAILED, &CANCELLED, &ROWS, &FILES_READ, &FILES_PRUNED, &SESSIONS, &RUNNING];
 
 pub fn all() -> &'static [&'static dyn Metric] {
     &ALL

@@ -19,7 +19,7 @@ use datafusion::sql::sqlparser::ast::{DataType as SqlType, Statement, TimezoneIn
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion_pg_catalog::pg_catalog::oid_type_planner::PgOidTypePlanner;
-use mainstem_types::{Error, Result, TableName, TableState};
+use mainstem_types::{Error, Identity, Result, TableName, TableState};
 use mainstem_warehouse::{Snapshot, TableView};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -29,6 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(crate) struct Scope {
     pub(crate) engine: Arc<QueryEngine>,
     pub(crate) session: Arc<SessionFacts>,
+    /// What exists for who asks.
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) state: SessionState,
     /// Schemas for unqualified names, in order.
@@ -37,9 +38,17 @@ pub(crate) struct Scope {
     pub(crate) variables: Variables,
     /// SET from within the statement.
     pub(crate) setter: functions::Setter,
-    notices: Mutex<Vec<String>>,
+    notices: Mutex<Vec<Notice>>,
     /// Whether a table was opened whose rows are made at planning time, so that the plan serves one execution only.
     momentary: AtomicBool,
+}
+
+/// What a statement tells its client beside its rows.
+#[derive(Clone)]
+pub(crate) struct Notice {
+    pub(crate) text: String,
+    /// A session hears it once.
+    pub(crate) once: bool,
 }
 
 impl Scope {
@@ -53,6 +62,7 @@ impl Scope {
         let mut state = engine.running.clone();
         state.mark_start_execution();
         let search_path = variables.search_path(&session.principal.0);
+        let snapshot = enforce::visible(&session.principal, snapshot);
         Self {
             engine,
             session,
@@ -66,8 +76,21 @@ impl Scope {
         }
     }
 
-    pub(crate) fn notices(&self) -> Vec<String> {
+    pub(crate) fn notices(&self) -> Vec<Notice> {
         std::mem::take(&mut self.notices.lock())
+    }
+
+    fn notice(&self, text: String, once: bool) {
+        let mut notices = self.notices.lock();
+        if notices.iter().all(|known| known.text != text) {
+            notices.push(Notice { text, once });
+        }
+    }
+
+    /// The open sessions that the principal may know of: all for `admin`, else those of one's own.
+    pub(crate) fn sessions(&self) -> Vec<Arc<SessionFacts>> {
+        let me = &self.session.principal;
+        self.engine.sessions.lock().values().filter(|other| me.is_admin() || other.principal == *me).cloned().collect()
     }
 
     pub(crate) fn is_momentary(&self) -> bool {
@@ -134,7 +157,7 @@ impl Scope {
                 None => error.hint("A source's tables are in the schema of its name; \\dt *.* lists all tables."),
             };
         }
-        let system = system::names();
+        let system = system::names(self);
         let names = all().map(ToString::to_string).chain(system.iter().map(ToString::to_string)).collect::<Vec<_>>();
         let near = match schema {
             "" => nearest(table, names.iter().filter_map(|name| name.split_once('.').map(|(_, table)| table))),
@@ -156,8 +179,8 @@ impl Scope {
             return self.open_parent(name, leaves);
         }
         if let Some(view) = self.snapshot.tables.get(name) {
-            self.check_readable(view)?;
-            return Ok(tables::open_live(&pass, &self.snapshot, view));
+            self.check_readable(view, name)?;
+            return tables::open_live(&pass, name, &self.snapshot, view).map_err(|e| not_made(name, e));
         }
         self.momentary.store(true, Ordering::Relaxed);
         system::open(self, &pass)
@@ -169,20 +192,20 @@ impl Scope {
         for leaf in leaves {
             let Some(view) = self.snapshot.tables.get(leaf) else { continue };
             let pass = enforce::decide(&self.session.principal, leaf)?;
-            self.check_readable(view)?;
-            opened.push((leaf.clone(), tables::open_live(&pass, &self.snapshot, view)));
+            self.check_readable(view, name)?;
+            let reader = tables::open_live(&pass, leaf, &self.snapshot, view).map_err(|e| not_made(leaf, e))?;
+            opened.push((leaf.clone(), reader));
             views.push(view);
         }
         let own = self.snapshot.tables.get(name).map(|view| view.schema.as_ref());
         let schemas: Vec<_> = views.iter().map(|view| view.schema.as_ref()).collect();
         let columns = tables::parent_columns(own, &schemas);
-        tables::view_over(&columns, opened).map_err(|e| {
-            Error::bug(codes::INTERNAL, format!("the view {name} over its partitions could not be made")).caused_by(e)
-        })
+        tables::view_over(&columns, opened).map_err(|e| not_made(name, e))
     }
 
-    /// Decision 34: what is being copied fails with its progress, what has failed is readable with a notice.
-    fn check_readable(&self, view: &TableView) -> Result<()> {
+    /// Decision 34: what is being copied fails with its progress, what has failed is readable with a notice. `asked` is the name by which
+    /// it was asked for, its own or a parent's.
+    fn check_readable(&self, view: &TableView, asked: &TableName) -> Result<()> {
         let name = &view.record.name;
         if !view.readable && view.record.state == TableState::Failed {
             let cause = view.record.error.as_deref().unwrap_or("see mainstem.source_tables");
@@ -191,11 +214,9 @@ impl Scope {
             ));
         }
         if !view.readable {
-            let progress = self.engine.facts.source_tables().into_iter().find(|t| {
-                t.source == view.record.source && view.record.schema.name == TableName::new(&t.schema_name, &t.table_name)
-            });
-            let estimated = progress.as_ref().and_then(|p| p.rows_estimated).map_or(String::new(), |n| format!(" of about {n}"));
-            let rows = progress.map_or(view.rows_copied, |p| p.rows_copied.max(0) as u64);
+            let estimated = system::shown(self, &view.record, "rows_estimated");
+            let estimated = estimated.map_or(String::new(), |n| format!(" of about {n}"));
+            let rows = system::shown(self, &view.record, "rows_copied").map_or(view.rows_copied, |n| n.max(0) as u64);
             let state = view.record.state.as_str();
             return Err(Error::retry(
                 codes::NOT_READABLE_YET,
@@ -209,10 +230,18 @@ impl Scope {
         if view.record.state == TableState::Failed {
             let at = view.position.as_deref().unwrap_or("its snapshot");
             let cause = view.record.error_code.as_deref().map_or(String::new(), |code| format!(" ({code})"));
-            self.notices.lock().push(format!(
+            let text = format!(
                 "{name} has failed{cause} and stands at {at}; mainstem.source_tables has the cause, RESYNC SOURCE {} TABLE {} rebuilds it",
                 view.record.source, view.record.schema.name
-            ));
+            );
+            self.notice(text, false);
+        }
+        if view.schema.identity == Identity::AppendOnly {
+            let text = format!(
+                "{asked} shows inserts only: updates and deletes in its source cannot be captured; mainstem.source_tables says why, \
+                 and what mends it"
+            );
+            self.notice(text, true);
         }
         Ok(())
     }
@@ -243,6 +272,10 @@ fn in_nanoseconds(arg: Expr) -> Expr {
         }
         arg => arg,
     }
+}
+
+fn not_made(name: &TableName, error: DataFusionError) -> Error {
+    Error::bug(codes::INTERNAL, format!("the reader of {name} could not be made")).caused_by(error)
 }
 
 fn external(error: Error) -> DataFusionError {

@@ -145,7 +145,7 @@ fn statements_of_a_session() {
         ("PAUSE SOURCE shop", &["PAUSE SOURCE", "PAUSE SOURCE shop"]),
         ("SHOW CREATE SOURCE shop", &["CREATE SOURCE shop FROM '...'"]),
         ("SELECT name FROM mainstem.sources", &["shop"]),
-        ("SHOW SOURCES", &["shop|postgres|streaming|NULL|0|0|NULL|NULL"]),
+        ("SHOW SOURCES", &["shop|postgres|streaming"]),
         ("SHOW password_encryption", &["scram-sha-256"]),
         (
             "ALTER USER CURRENT_USER PASSWORD 'geheim'",
@@ -181,13 +181,33 @@ fn errors_have_code_place_and_hint() {
         (
             "CREATE TABLE geheim (a int)",
             &[
-                "ERROR 25006: CREATE is not possible: live tables follow their source and are read-only here [Write to the source database; the change is visible here within milliseconds.]",
+                "ERROR 25006: CREATE TABLE is not possible: live tables follow their source and are read-only here [Write to the source database; the change is visible here within milliseconds.]",
+            ],
+        ),
+        ("CREATE VIEW v AS SELECT 1", &["ERROR 0A000: CREATE VIEW is not supported yet"]),
+        ("CREATE OR REPLACE VIEW v AS SELECT 1", &["ERROR 0A000: CREATE VIEW is not supported yet"]),
+        ("CREATE MATERIALIZED VIEW v AS SELECT 1", &["ERROR 0A000: CREATE MATERIALIZED VIEW is not supported yet"]),
+        ("CREATE UNIQUE INDEX i ON shop.item (id)", &["ERROR 0A000: CREATE INDEX is not supported yet"]),
+        ("CREATE SCHEMA geheim", &["ERROR 0A000: CREATE SCHEMA is not supported yet"]),
+        ("DROP VIEW geheim", &["ERROR 0A000: DROP VIEW is not supported yet"]),
+        ("GRANT SELECT ON shop.item TO eve", &["ERROR 0A000: GRANT is not supported yet"]),
+        ("COMMENT ON TABLE shop.item IS 'geheim'", &["ERROR 0A000: COMMENT ON is not supported yet"]),
+        (
+            "ALTER ROLE eve SUPERUSER",
+            &[
+                "ERROR 0A000: attributes of users other than PASSWORD are not supported yet @16 [Syntax: ALTER { USER | ROLE } name [WITH] PASSWORD 'password';]",
+            ],
+        ),
+        (
+            "TRUNCATE shop.item",
+            &[
+                "ERROR 25006: TRUNCATE is not possible: live tables follow their source and are read-only here [Write to the source database; the change is visible here within milliseconds.]",
             ],
         ),
         (
             "SELECT * FROM shop.copying",
             &[
-                "ERROR 55000: shop.copying is not readable yet: snapshotting, 10 rows copied @15 [WAIT FOR SOURCE shop returns when it is; mainstem.source_tables shows the progress.]",
+                "ERROR 55000: shop.copying is not readable yet: snapshotting, 10 rows of about 4711 copied @15 [WAIT FOR SOURCE shop returns when it is; mainstem.source_tables shows the progress.]",
             ],
         ),
         (
@@ -201,11 +221,157 @@ fn errors_have_code_place_and_hint() {
 }
 
 #[test]
-fn a_parent_shows_its_leaves() {
+fn inserts_only_is_said_once_in_a_session() {
+    const NOTICE: &str = "NOTICE shop.keyless shows inserts only: updates and deletes in its source cannot be captured; mainstem.source_tables says why, and what mends it";
     check_all(&[
+        ("SELECT count(*) FROM shop.item", &["270"]),
+        ("SELECT count(*) FROM shop.keyless a, shop.keyless b", &[NOTICE, "4"]),
+        ("SELECT count(*) FROM shop.keyless", &["2"]),
+    ]);
+}
+
+#[test]
+fn a_parent_shows_its_leaves() {
+    const PARTS: &str = "SELECT c.oid::pg_catalog.regclass FROM pg_catalog.pg_class c, pg_catalog.pg_inherits i \
+         WHERE c.oid = i.inhrelid AND i.inhparent = (SELECT oid FROM pg_catalog.pg_class WHERE relname = 'parent') \
+         ORDER BY c.oid::pg_catalog.regclass::pg_catalog.text";
+    check_all(&[
+        ("SELECT relkind, reltuples, relhassubclass FROM pg_class WHERE relname = 'parent'", &["r|4.0|true"]),
+        (PARTS, &["shop.leaf_a", "shop.leaf_b"]),
+        ("SELECT tablename FROM pg_tables WHERE tablename = 'parent'", &["parent"]),
+        (
+            "SELECT pg_get_viewdef(oid) FROM pg_class WHERE relname = 'parent'",
+            &["SELECT id, name FROM shop.leaf_a\nUNION ALL\nSELECT id, name FROM shop.leaf_b;"],
+        ),
         ("SELECT count(*) FROM shop.parent", &["4"]),
         ("SELECT id, name FROM shop.parent WHERE id = 1", &["1|a", "1|a"]),
     ]);
+}
+
+/// What `eve`, who may read nothing, gets for a statement, its errors and hints included; and what `admin` gets for it.
+async fn both(world: &World, sql: &str) -> (Vec<String>, Vec<String>) {
+    let mut found = Vec::new();
+    for user in ["eve", "admin"] {
+        let session = world.session_of(user).await;
+        let mut rows = Vec::new();
+        for statement in sql.split(";;") {
+            rows.extend(run(&session, statement).await);
+        }
+        found.push(rows);
+    }
+    let admin = found.pop().unwrap();
+    (found.pop().unwrap(), admin)
+}
+
+#[test]
+fn who_has_no_right_finds_no_name_no_count_and_no_value() {
+    // Statements by which `admin` finds something: a name, a count or a value of the world.
+    let telling: &[&str] = &[
+        "SELECT * FROM shop.tiny",
+        "TABLE shop.tiny",
+        "SELECT count(*) FROM shop.item",
+        "SELECT max(id) FROM shop.item",
+        "SELECT (SELECT name FROM shop.tiny LIMIT 1)",
+        "WITH x AS (SELECT count(*) AS n FROM shop.item) SELECT n FROM x",
+        "SELECT 1 WHERE EXISTS (SELECT 1 FROM shop.item)",
+        "SELECT * FROM shop.parent",
+        "SELECT * FROM shop.leaf_a",
+        "SELECT * FROM shop.copying",
+        "SELECT * FROM shop.broken",
+        "SET search_path = shop;;SELECT * FROM tiny",
+        "EXPLAIN SELECT count(*) FROM shop.item",
+        "EXPLAIN SELECT * FROM shop.tiny",
+        "EXPLAIN ANALYZE SELECT * FROM shop.tiny",
+        "BEGIN;;DECLARE c CURSOR FOR SELECT * FROM shop.tiny;;FETCH ALL FROM c",
+        "BEGIN ISOLATION LEVEL REPEATABLE READ;;SELECT count(*) FROM shop.item",
+        // Hints.
+        "SELECT * FROM shop.itme",
+        "SELECT * FROM item",
+        "SELECT * FROM shpo.item",
+        "SELECT nam FROM shop.tiny",
+        "SELECT i.nam FROM shop.item i",
+        // Catalogs.
+        "SELECT relname, reltuples FROM pg_class WHERE relname NOT LIKE 'pg%'",
+        "SELECT attname FROM pg_attribute WHERE attname = 'qty'",
+        "SELECT nspname FROM pg_namespace",
+        "SELECT tablename FROM pg_tables WHERE schemaname NOT LIKE 'pg%'",
+        "SELECT indexdef FROM pg_indexes",
+        "SELECT conname FROM pg_constraint",
+        "SELECT indexrelid, indrelid FROM pg_index",
+        "SELECT inhrelid FROM pg_inherits",
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = 'shop'",
+        "SELECT column_name FROM information_schema.columns WHERE table_schema = 'shop'",
+        "SELECT schema_name FROM information_schema.schemata",
+        "SELECT constraint_name FROM information_schema.table_constraints",
+        "SELECT column_name FROM information_schema.key_column_usage",
+        "SELECT 'shop.item'::regclass",
+        "SELECT 'shop.item'::regclass::text",
+        "SELECT c.oid::regclass FROM pg_class c WHERE relnamespace NOT IN (11, 13000)",
+        "SELECT 100001::regclass::text FROM pg_namespace WHERE nspname = 'shop'",
+        "SELECT pg_relation_size('shop.item')",
+        "SELECT pg_total_relation_size(100001)",
+        "SELECT pg_database_size('main') > 0",
+        "SET search_path = shop;;SELECT current_schema()",
+        "SET search_path = shop;;SELECT current_schemas(true)",
+        "SELECT pg_get_indexdef(indexrelid) FROM pg_index",
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint",
+        "SELECT pg_get_viewdef(oid) FROM pg_class WHERE relname = 'parent'",
+        // Ours.
+        "SELECT * FROM mainstem.tables",
+        "SELECT * FROM mainstem.sources",
+        "SELECT * FROM mainstem.source_tables",
+        "SELECT * FROM mainstem.sessions WHERE principal = 'admin'",
+        "SELECT usename FROM pg_stat_activity WHERE usename = 'admin'",
+        "SELECT pg_cancel_backend(7)",
+        "SHOW SOURCES",
+        "SHOW CREATE SOURCE shop",
+        "PAUSE SOURCE shop",
+        "RESUME SOURCE shop",
+        "RESYNC SOURCE shop",
+        "DROP SOURCE shop CASCADE",
+        "ALTER SOURCE shop SET (tables = 'x')",
+        "CREATE SOURCE y FROM 'postgres://u:p@h/d'",
+        "WAIT FOR SOURCE shop",
+    ];
+    let names = ["shop", "tiny", "leaf_", "qty", "n17", "copying", "270", "|a", "PLAN", "Exec", "streaming", "4711", "_pkey"];
+    runtime().block_on(async {
+        let world = World::new();
+        // Somebody whose session is not eve's to see.
+        let _other = world.session().await;
+        for sql in telling {
+            let (eve, admin) = both(&world, sql).await;
+            assert_ne!(eve, admin, "{sql}: whoever may nothing learns what admin learns");
+            // What she wrote herself may come back.
+            let learned = names.iter().find(|name| !sql.contains(*name) && eve.iter().any(|row| row.contains(*name)));
+            assert_eq!(learned, None, "{sql}: {eve:?}");
+        }
+        // A table that is there and one that is not are one and the same to her.
+        for (there, not_there) in [("shop.item", "shop.nope"), ("shop.parent", "shop.none"), ("shop.copying", "shop.nothing")] {
+            let eve = world.session_of("eve").await;
+            for form in
+                ["SELECT * FROM {}", "EXPLAIN SELECT count(*) FROM {}", "SELECT '{}'::regclass", "SELECT pg_relation_size('{}')"]
+            {
+                let of = |name: &str| form.replace("{}", name);
+                let (a, b) = (run(&eve, &of(there)).await, run(&eve, &of(not_there)).await);
+                let b: Vec<_> = b.iter().map(|row| row.replace(not_there, there)).collect();
+                assert_eq!(a, b, "{form}");
+            }
+        }
+        // What remains: SELECT without tables, the catalogs of the system, oneself, and a password of one's own.
+        let eve = world.session_of("eve").await;
+        assert_eq!(run(&eve, "SELECT 1 + 1, current_user").await, ["2|eve"]);
+        assert_eq!(run(&eve, "SELECT count(*) > 10 FROM pg_class").await, ["true"]);
+        assert_eq!(run(&eve, "SELECT principal FROM mainstem.sessions GROUP BY principal").await, ["eve"]);
+        assert_eq!(run(&eve, "SELECT rolname, rolsuper FROM pg_roles").await, ["eve|false"]);
+        assert_eq!(
+            run(&eve, "ALTER USER eve PASSWORD 'x'").await,
+            ["ERROR 0A000: ALTER ROLE is not supported yet [`admin` is the only user.]"]
+        );
+        assert_eq!(
+            run(&eve, "ALTER USER admin PASSWORD 'x'").await,
+            ["ERROR 42501: permission denied: eve may not ALTER ROLE [Ask an administrator of this server.]"]
+        );
+    });
 }
 
 #[test]

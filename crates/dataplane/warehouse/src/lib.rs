@@ -28,10 +28,12 @@ mod snapshot;
 mod source;
 mod spill;
 mod state;
+mod system;
 mod table;
 mod warehouse;
 
 pub use seal::Seal;
 pub use settings::WarehouseSettings;
 pub use snapshot::{FileView, HotView, Snapshot, TableView, ValueRange};
+pub use system::system_tables;
 pub use warehouse::Warehouse;

@@ -14,7 +14,7 @@ use crate::{bulk::Bulk, codes};
 use async_trait::async_trait;
 use mainstem_connector::{ChangeStream, Finding, FoundTable, Options, Prepared, Source, TableCopy};
 use mainstem_env::{Env, JoinOnDrop, Moment, spawn};
-use mainstem_types::{Error, Position, Result, UpstreamId};
+use mainstem_types::{Error, Position, Result, TableName, UpstreamId};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -196,6 +196,14 @@ impl Source for PostgresSource {
         let (from, to) = (Place::parse(&from.0)?, Place::parse(&to.0)?);
         let same = from.system == to.system || from.system == 0 || to.system == 0;
         same.then(|| to.lsn.wrapping_sub(from.lsn) as i64)
+    }
+
+    fn inserts_only(&self, table: &TableName) -> String {
+        let table = catalog::quoted(table);
+        format!(
+            "It has no replica identity, which tells the row that an update or a delete changes. Run in the source database: \
+             ALTER TABLE {table} REPLICA IDENTITY FULL; or add a primary key."
+        )
     }
 
     async fn remove(&self) -> Result<()> {

@@ -78,6 +78,7 @@ fn fixed() -> Vec<(&'static str, ScalarValue)> {
         ("shobj_description", none()),
         ("pg_get_viewdef", none()),
         ("pg_get_indexdef", none()),
+        (crate::system::RELATION_NAME, none()),
         ("pg_get_triggerdef", none()),
         ("pg_get_ruledef", none()),
         ("pg_get_functiondef", none()),
@@ -157,8 +158,9 @@ pub(crate) fn of_session(scope: &Scope, name: &str) -> Option<Arc<ScalarUDF>> {
             None => ScalarValue::Utf8(None),
         },
         "current_schemas" => texts(crate::system::visible_schemas(scope)),
-        "pg_get_userbyid" => text(&scope.session.principal.0),
-        "pg_get_indexdef" | "pg_get_constraintdef" => return Some(crate::system::definitions(scope, name)),
+        "pg_get_userbyid" => return Some(crate::system::roles_by_oid(scope)),
+        "pg_get_indexdef" | "pg_get_constraintdef" | "pg_get_viewdef" => return Some(crate::system::definitions(scope, name)),
+        crate::system::RELATION_NAME => return Some(crate::system::relation_names(scope)),
         "pg_relation_size" | "pg_table_size" | "pg_total_relation_size" | "pg_indexes_size" | "pg_database_size" => {
             return Some(crate::system::sizes(scope, name));
         }

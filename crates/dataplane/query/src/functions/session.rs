@@ -26,10 +26,7 @@ pub(crate) type Setter = Arc<dyn Fn(&str, Option<String>, bool) -> mainstem_type
 pub(super) fn of(scope: &Scope, name: &str) -> Option<Arc<ScalarUDF>> {
     match name {
         "set_config" => Some(Arc::new(ScalarUDF::from(SetConfig { signature: volatile(), set: scope.setter.clone() }))),
-        "pg_cancel_backend" => {
-            let sessions = scope.engine.sessions.lock().values().cloned().collect();
-            Some(Arc::new(ScalarUDF::from(Cancel { signature: volatile(), sessions })))
-        }
+        "pg_cancel_backend" => Some(Arc::new(ScalarUDF::from(Cancel { signature: volatile(), sessions: scope.sessions() }))),
         "pg_sleep" => {
             let sleep = Sleep { signature: volatile(), clock: scope.engine.env.clock.clone() };
             Some(Arc::new(AsyncScalarUDF::new(Arc::new(sleep)).into_scalar_udf()))

@@ -12,7 +12,7 @@ use crate::codes;
 use crate::engine::QueryEngine;
 use crate::functions::Setter;
 use crate::metrics;
-use crate::plan::Scope;
+use crate::plan::{Notice, Scope};
 use crate::sql::commands::{Command, Isolation};
 use crate::sql::{commands, declarations, rewrite, text};
 use arrow::datatypes::{DataType, SchemaRef};
@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use prepared::{Holder, Kind, Prepared};
 use run::Interrupt;
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -84,6 +84,8 @@ struct Inner {
     pinned: Option<(Arc<Snapshot>, Moment)>,
     /// Savepoints of the transaction, oldest first.
     savepoints: Vec<String>,
+    /// Notices that are told once, and were.
+    heard: HashSet<String>,
 }
 
 pub(crate) struct Session {
@@ -109,6 +111,7 @@ impl Session {
         metrics::SESSIONS.add(1);
         let initial = BTreeMap::from([
             ("application_name".to_string(), client.application),
+            ("is_superuser".to_string(), if client.principal.is_admin() { "on" } else { "off" }.to_string()),
             ("session_authorization".to_string(), client.principal.to_string()),
             ("statement_timeout".to_string(), engine.settings.statement_timeout_ms.to_string()),
         ]);
@@ -118,6 +121,7 @@ impl Session {
             isolation: Isolation::Statement,
             pinned: None,
             savepoints: Vec::new(),
+            heard: HashSet::new(),
         };
         Arc::new_cyclic(|me| Self { engine, number, facts, inner: Mutex::new(inner), cursors: Mutex::default(), me: me.clone() })
     }
@@ -150,6 +154,12 @@ impl Session {
             None => Err(Error::bug(codes::INTERNAL, "the session has ended")),
         });
         Ok(Scope::new(self.engine.clone(), self.facts.clone(), snapshot, inner.variables.clone(), setter))
+    }
+
+    /// Those of a statement's notices that the client is to be told.
+    fn heard(&self, notices: Vec<Notice>) -> Vec<String> {
+        let mut inner = self.inner.lock();
+        notices.into_iter().filter(|n| !n.once || inner.heard.insert(n.text.clone())).map(|n| n.text).collect()
     }
 
     /// SET from within a query.
@@ -313,8 +323,9 @@ impl Session {
         *self.facts.cancel.lock() = Some(sender.clone());
         let clock = self.engine.env.clock.clone();
         let timeout = self.inner.lock().variables.statement_timeout();
-        let deadline = timeout.map(|timeout| Moment(clock.moment().0 + timeout));
-        Interrupt { _sender: sender, cancelled, deadline, clock }
+        let begun = clock.moment();
+        let deadline = timeout.map(|timeout| Moment(begun.0 + timeout));
+        Interrupt { _sender: sender, cancelled, begun, deadline, clock }
     }
 
     /// The failure of a statement: counts, and fails the transaction block.

@@ -4,11 +4,11 @@ use super::run::{self, Work};
 use super::{Session, spelled};
 use crate::codes;
 use crate::functions::keeps_source_type;
-use crate::plan::Scope;
+use crate::plan::{Notice, Scope};
 use crate::sql::commands::Command;
 use crate::sql::errors::from_engine;
 use crate::sql::{names, rewrite};
-use crate::tables::{Kind as CellKind, Rows};
+use crate::tables::Rows;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
@@ -19,6 +19,7 @@ use futures::StreamExt;
 use mainstem_types::control::{self, Declaration};
 use mainstem_types::schema::SOURCE_TYPE_KEY;
 use mainstem_types::sql::{Outcome, Parameter, PreparedStatement};
+use mainstem_types::system;
 use mainstem_types::{Error, Result};
 use mainstem_warehouse::Snapshot;
 use parking_lot::Mutex;
@@ -53,7 +54,7 @@ pub(super) struct Prepared {
 }
 
 /// A plan with the snapshot that it reads and its notices.
-type Planned = (Arc<Snapshot>, LogicalPlan, Vec<String>);
+type Planned = (Arc<Snapshot>, LogicalPlan, Vec<Notice>);
 
 impl Prepared {
     /// `scope`: the one in which a query was parsed, when it had to be.
@@ -119,6 +120,7 @@ impl Prepared {
                 (plan, scope.notices())
             }
         };
+        let notices = self.session.heard(notices);
         let plan = bind(plan, &self.parameters, &parameters).map_err(|e| from_engine(e, &self.sql))?;
         let schema = self.columns.clone().unwrap_or_else(|| columns(&plan));
         if columns(&plan).fields().iter().map(|f| f.data_type()).ne(schema.fields().iter().map(|f| f.data_type())) {
@@ -144,7 +146,7 @@ impl Prepared {
         if declaration.shows().is_none() {
             return Ok(Outcome::Done { tag: declaration.tag().into(), notices });
         }
-        let mut shown = Rows::new(&[("text", CellKind::Text)]);
+        let mut shown = Rows::new(&[("text", system::Kind::Text)]);
         shown.push(vec![text.into()]);
         rows_as(shown, self.columns.clone())
     }
@@ -160,7 +162,7 @@ impl Prepared {
                     let error = Error::fix(codes::UNKNOWN_SETTING, format!("unrecognized configuration parameter \"{name}\""));
                     return Err(error.hint("SHOW ALL lists the settings of a session; SHOW SOURCES the sources."));
                 };
-                let mut shown = Rows::new(&[("setting", CellKind::Text)]);
+                let mut shown = Rows::new(&[("setting", system::Kind::Text)]);
                 shown.push(vec![value.into()]);
                 rows_as(shown, self.columns.clone())
             }
@@ -201,7 +203,8 @@ fn text_columns(name: &str) -> SchemaRef {
 }
 
 fn all_settings(values: &[(String, String)]) -> Rows {
-    let mut rows = Rows::new(&[("name", CellKind::Text), ("setting", CellKind::Text), ("description", CellKind::Text)]);
+    let mut rows =
+        Rows::new(&[("name", system::Kind::Text), ("setting", system::Kind::Text), ("description", system::Kind::Text)]);
     values.iter().for_each(|(name, value)| rows.push(vec![spelled(name).into(), value.clone().into(), "".into()]));
     rows
 }

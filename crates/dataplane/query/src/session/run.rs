@@ -48,6 +48,7 @@ pub(super) struct Interrupt {
     /// Held so that the receiver never reads "nobody can cancel".
     pub(super) _sender: Arc<watch::Sender<bool>>,
     pub(super) cancelled: watch::Receiver<bool>,
+    pub(super) begun: Moment,
     pub(super) deadline: Option<Moment>,
     pub(super) clock: Arc<dyn Clock>,
 }
@@ -68,6 +69,12 @@ impl Interrupt {
             () = timed_out => Err(timeout_error()),
             done = work => Ok(done),
         }
+    }
+}
+
+impl Drop for Interrupt {
+    fn drop(&mut self) {
+        metrics::DURATION.observe(self.clock.moment() - self.begun);
     }
 }
 

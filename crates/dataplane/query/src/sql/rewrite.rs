@@ -4,7 +4,8 @@ use super::{dialect, errors, names, subqueries, text};
 use crate::codes;
 use datafusion::sql::sqlparser::ast::{
     ArrayElemTypeDef, BinaryOperator, CastKind, Cte, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
-    LimitClause, ObjectName, Query, SetExpr, Statement, TableFactor, Value, ValueWithSpan, Visit, VisitMut, Visitor, VisitorMut,
+    LimitClause, ObjectName, Query, SelectItem, SetExpr, Statement, TableFactor, Value, ValueWithSpan, Visit, VisitMut, Visitor,
+    VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -71,6 +72,7 @@ impl Rewriter {
         {
             statement = rewritten.remove(0);
             let _ = VisitMut::visit(&mut statement, &mut ArraysOfQueries);
+            let _ = VisitMut::visit(&mut statement, &mut RelationNames);
             names::assign(&mut statement);
             subqueries::rewrite(&mut statement);
             return Ok(statement);
@@ -219,6 +221,50 @@ impl VisitorMut for ArraysOfQueries {
     }
 }
 
+/// `c.oid::regclass` where it is shown: the relation's name. In a comparison it stays a number.
+struct RelationNames;
+
+impl RelationNames {
+    fn name_of(expr: &Expr) -> Option<Expr> {
+        let Expr::Cast { expr, data_type, .. } = expr else { return None };
+        let regclass =
+            matches!(data_type, DataType::Regclass) || data_type.to_string().eq_ignore_ascii_case("pg_catalog.regclass");
+        if !regclass || matches!(expr.as_ref(), Expr::Value(_)) {
+            return None;
+        }
+        Some(dialect::call(crate::system::RELATION_NAME, vec![*expr.clone()]))
+    }
+}
+
+impl VisitorMut for RelationNames {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        if let SetExpr::Select(select) = query.body.as_mut() {
+            for item in &mut select.projection {
+                if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item
+                    && let Some(name) = Self::name_of(expr)
+                {
+                    *expr = name;
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let is_text =
+            |kind: &DataType| matches!(kind, DataType::Text) || kind.to_string().eq_ignore_ascii_case("pg_catalog.text");
+        if let Expr::Cast { expr: inner, data_type, .. } = expr
+            && is_text(data_type)
+            && let Some(name) = Self::name_of(inner)
+        {
+            *expr = name;
+        }
+        ControlFlow::Continue(())
+    }
+}
+
 fn null_of(data_type: DataType) -> Expr {
     Expr::Cast { kind: CastKind::Cast, expr: Box::new(Expr::value(Value::Null)), data_type, array: false, format: None }
 }
@@ -354,19 +400,50 @@ pub(crate) fn check_read_only(statement: &Statement) -> Result<()> {
         Statement::Query(query) => return check_query(query),
         Statement::Explain { statement, .. } => return check_read_only(statement),
         Statement::ExplainTable { .. } => return Ok(()),
-        other => other.to_string().split_whitespace().take(2).collect::<Vec<_>>().join(" ").to_uppercase(),
+        other => other.to_string().split_whitespace().take(5).collect::<Vec<_>>().join(" ").to_uppercase(),
     };
-    let verb = written.split_whitespace().next().unwrap_or("").to_string();
-    let writes = ["INSERT", "UPDATE", "DELETE", "MERGE", "TRUNCATE", "CREATE", "ALTER", "DROP", "GRANT", "REVOKE", "COMMENT"];
-    if writes.contains(&verb.as_str()) {
-        return Err(Error::fix(
-            codes::READ_ONLY,
-            format!("{verb} is not possible: live tables follow their source and are read-only here"),
-        )
-        .hint("Write to the source database; the change is visible here within milliseconds."));
+    let mut words = written.split_whitespace();
+    let verb = words.next().unwrap_or("");
+    let object = words.find(|word| !["OR", "REPLACE", "TEMP", "TEMPORARY", "UNLOGGED", "UNIQUE"].contains(word));
+    match (verb, object.unwrap_or("")) {
+        ("INSERT" | "UPDATE" | "DELETE" | "MERGE" | "TRUNCATE", _) | ("CREATE" | "ALTER" | "DROP", "TABLE") => {
+            let shown = if object == Some("TABLE") { format!("{verb} TABLE") } else { verb.to_string() };
+            let text = format!("{shown} is not possible: live tables follow their source and are read-only here");
+            Err(Error::fix(codes::READ_ONLY, text)
+                .hint("Write to the source database; the change is visible here within milliseconds."))
+        }
+        ("CREATE" | "ALTER" | "DROP" | "COMMENT", object) if OBJECTS.contains(&object) => {
+            let object = if object == "MATERIALIZED" { "MATERIALIZED VIEW" } else { object };
+            Err(Error::fix(codes::NOT_SUPPORTED, format!("{verb} {object} is not supported yet")))
+        }
+        (verb, _) => Err(Error::fix(codes::NOT_SUPPORTED, format!("{verb} is not supported yet"))),
     }
-    Err(Error::fix(codes::NOT_SUPPORTED, format!("{verb} is not supported")))
 }
+
+/// Objects that statements make, by the first word of their kind: other words may be names.
+const OBJECTS: &[&str] = &[
+    "VIEW",
+    "MATERIALIZED",
+    "FUNCTION",
+    "PROCEDURE",
+    "AGGREGATE",
+    "SCHEMA",
+    "INDEX",
+    "SEQUENCE",
+    "TYPE",
+    "DOMAIN",
+    "EXTENSION",
+    "TRIGGER",
+    "POLICY",
+    "DATABASE",
+    "ROLE",
+    "USER",
+    "ROUTINE",
+    "OPERATOR",
+    "SERVER",
+    "STATISTICS",
+    "ON",
+];
 
 fn check_query(query: &Query) -> Result<()> {
     if let SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) = query.body.as_ref() {

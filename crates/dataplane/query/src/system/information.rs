@@ -3,8 +3,9 @@
 use super::relations::{self, What};
 use crate::engine::DATABASE;
 use crate::plan::Scope;
-use crate::tables::{Cell, Columns, Kind, Rows};
+use crate::tables::{Columns, Rows};
 use arrow::datatypes::SchemaRef;
+use mainstem_types::system::{Cell, Kind};
 
 /// The tables and their columns.
 pub(super) const TABLES: &[Columns] = {
@@ -166,7 +167,8 @@ pub(super) fn rows(scope: &Scope, table: &str) -> Option<Rows> {
     match table {
         "schemata" => {
             for schema in super::schemas(scope) {
-                rows.push(vec![DATABASE.into(), schema.into(), "admin".into()]);
+                let owner = mainstem_types::ids::ADMIN.into();
+                rows.add([("catalog_name", DATABASE.into()), ("schema_name", schema.into()), ("schema_owner", owner)]);
             }
         }
         "tables" => tables(scope, &mut rows),
@@ -180,11 +182,15 @@ pub(super) fn rows(scope: &Scope, table: &str) -> Option<Rows> {
 
 fn tables(scope: &Scope, rows: &mut Rows) {
     for relation in relations::all(scope) {
-        let kind = if relation.what == What::Table { "BASE TABLE" } else { "VIEW" };
-        let mut row: Vec<Cell> =
-            vec![DATABASE.into(), relation.name.schema.as_ref().into(), relation.name.name.as_ref().into(), kind.into()];
-        row.extend([Cell::Null, Cell::Null, Cell::Null, Cell::Null, Cell::Null, "NO".into(), "NO".into()]);
-        rows.push(row);
+        let kind = if relation.what == What::View { "VIEW" } else { "BASE TABLE" };
+        rows.add([
+            ("table_catalog", DATABASE.into()),
+            ("table_schema", relation.name.schema.as_ref().into()),
+            ("table_name", relation.name.name.as_ref().into()),
+            ("table_type", kind.into()),
+            ("is_insertable_into", "NO".into()),
+            ("is_typed", "NO".into()),
+        ]);
     }
 }
 
@@ -194,32 +200,27 @@ fn columns(scope: &Scope, rows: &mut Rows) {
             let (precision, scale) = column.kind.numeric();
             let radix = precision.map(|_| if column.kind.name == "numeric" { 10 } else { 2 });
             let time = matches!(column.kind.name, "date" | "time" | "timestamp" | "timestamptz");
-            rows.push(vec![
-                DATABASE.into(),
-                relation.name.schema.as_ref().into(),
-                relation.name.name.as_ref().into(),
-                column.name.as_str().into(),
-                (at + 1).into(),
-                Cell::Null,
-                if column.not_null { "NO" } else { "YES" }.into(),
-                column.kind.long.into(),
-                column.kind.characters().into(),
-                Cell::Null,
-                precision.into(),
-                radix.into(),
-                scale.into(),
-                time.then_some(if column.kind.name == "date" { 0 } else { 6 }).into(),
-                Cell::Null,
-                Cell::Null,
-                DATABASE.into(),
-                "pg_catalog".into(),
-                column.kind.name.into(),
-                "NO".into(),
-                "NO".into(),
-                Cell::Null,
-                "NEVER".into(),
-                Cell::Null,
-                "NO".into(),
+            rows.add([
+                ("table_catalog", DATABASE.into()),
+                ("table_schema", relation.name.schema.as_ref().into()),
+                ("table_name", relation.name.name.as_ref().into()),
+                ("column_name", column.name.as_str().into()),
+                ("ordinal_position", (at + 1).into()),
+                ("is_nullable", if column.not_null { "NO" } else { "YES" }.into()),
+                ("data_type", column.kind.long.into()),
+                ("character_maximum_length", column.kind.characters().into()),
+                ("character_octet_length", Cell::Null),
+                ("numeric_precision", precision.into()),
+                ("numeric_precision_radix", radix.into()),
+                ("numeric_scale", scale.into()),
+                ("datetime_precision", time.then_some(if column.kind.name == "date" { 0 } else { 6 }).into()),
+                ("udt_catalog", DATABASE.into()),
+                ("udt_schema", "pg_catalog".into()),
+                ("udt_name", column.kind.name.into()),
+                ("is_self_referencing", "NO".into()),
+                ("is_identity", "NO".into()),
+                ("is_generated", "NEVER".into()),
+                ("is_updatable", "NO".into()),
             ]);
         }
     }
@@ -228,22 +229,40 @@ fn columns(scope: &Scope, rows: &mut Rows) {
 fn constraints(scope: &Scope, table: &str, rows: &mut Rows) {
     for relation in relations::all(scope) {
         let Some(key) = &relation.key else { continue };
-        let named = |name: &str| -> [Cell; 3] { [DATABASE.into(), relation.name.schema.as_ref().into(), name.into()] };
-        let (of_key, of_table) = (named(&key.name), named(&relation.name.name));
+        let schema = || Cell::from(relation.name.schema.as_ref());
+        let (constraint, name) = (Cell::from(key.name.as_str()), Cell::from(relation.name.name.as_ref()));
         if table == "table_constraints" {
-            let mut row: Vec<Cell> = of_key.into_iter().chain(of_table).collect();
-            row.extend(["PRIMARY KEY".into(), "NO".into(), "NO".into(), "YES".into()]);
-            rows.push(row);
+            rows.add([
+                ("constraint_catalog", DATABASE.into()),
+                ("constraint_schema", schema()),
+                ("constraint_name", constraint),
+                ("table_catalog", DATABASE.into()),
+                ("table_schema", schema()),
+                ("table_name", name),
+                ("constraint_type", "PRIMARY KEY".into()),
+                ("is_deferrable", "NO".into()),
+                ("initially_deferred", "NO".into()),
+                ("enforced", "YES".into()),
+            ]);
             continue;
         }
         for (at, place) in key.columns.iter().enumerate() {
             let column: Cell = relation.columns.get(place - 1).map(|column| column.name.clone()).into();
-            let row = if table == "key_column_usage" {
-                of_key.iter().chain(&of_table).cloned().chain([column, (at + 1).into(), Cell::Null]).collect()
-            } else {
-                of_table.iter().cloned().chain([column]).chain(of_key.iter().cloned()).collect()
-            };
-            rows.push(row);
+            let shared = [
+                ("constraint_catalog", DATABASE.into()),
+                ("constraint_schema", schema()),
+                ("constraint_name", constraint.clone()),
+                ("table_catalog", DATABASE.into()),
+                ("table_schema", schema()),
+                ("table_name", name.clone()),
+                ("column_name", column),
+            ];
+            if table == "constraint_column_usage" {
+                rows.add(shared);
+                continue;
+            }
+            let [a, b, c, d, e, f, g] = shared;
+            rows.add([a, b, c, d, e, f, g, ("ordinal_position", (at + 1).into()), ("position_in_unique_constraint", Cell::Null)]);
         }
     }
 }
@@ -255,15 +274,14 @@ fn routines(scope: &Scope, rows: &mut Rows) {
     names.sort();
     names.dedup();
     for name in names {
-        let named = |name: &str| -> Cell { name.into() };
-        rows.push(vec![
-            named(DATABASE),
-            named("pg_catalog"),
-            named(&name),
-            named(DATABASE),
-            named("pg_catalog"),
-            named(&name),
-            named("FUNCTION"),
+        rows.add([
+            ("specific_catalog", DATABASE.into()),
+            ("specific_schema", "pg_catalog".into()),
+            ("specific_name", name.as_str().into()),
+            ("routine_catalog", DATABASE.into()),
+            ("routine_schema", "pg_catalog".into()),
+            ("routine_name", name.into()),
+            ("routine_type", "FUNCTION".into()),
         ]);
     }
 }

@@ -1,16 +1,17 @@
 //! Keys of live tables, shown as Postgres shows a primary key: an index, a constraint, and the columns in both.
 
 use super::oids;
-use super::relations::Relation;
+use super::relations::{Relation, What};
 use crate::plan::Scope;
-use crate::tables::{Cell, Rows};
+use crate::tables::Rows;
 use arrow::array::{Int64Builder, StringArray, StringBuilder};
 use arrow::datatypes::DataType;
 use datafusion::common::Result;
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
-use mainstem_types::TableSchema;
+use mainstem_types::system::Cell;
+use mainstem_types::{TableName, TableSchema};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ pub(super) struct Key {
 }
 
 impl Key {
-    pub(super) fn of(schema: &TableSchema, table: &mainstem_types::TableName) -> Option<Self> {
+    pub(super) fn of(schema: &TableSchema, table: &TableName) -> Option<Self> {
         let columns: Option<Vec<usize>> = schema.record_key.iter().map(|id| schema.index_of(*id).map(|at| at + 1)).collect();
         let columns = columns.filter(|columns| !columns.is_empty())?;
         let whole = columns.iter().all(|at| schema.columns.get(at - 1).is_some_and(|column| column.not_null));
@@ -58,51 +59,40 @@ fn places(key: &Key) -> Cell {
 pub(super) fn index(relation: &Relation, key: &Key, rows: &mut Rows) {
     let count = key.columns.len();
     let zeros = || Cell::Ints(vec![0; count]);
-    rows.push(vec![
-        key.oid.into(),
-        relation.oid.into(),
-        count.into(),
-        count.into(),
-        true.into(),
-        false.into(),
-        true.into(),
-        false.into(),
-        true.into(),
-        false.into(),
-        true.into(),
-        false.into(),
-        true.into(),
-        true.into(),
-        false.into(),
-        places(key),
-        zeros(),
-        zeros(),
-        zeros(),
+    rows.add([
+        ("indexrelid", key.oid.into()),
+        ("indrelid", relation.oid.into()),
+        ("indnatts", count.into()),
+        ("indnkeyatts", count.into()),
+        ("indisunique", true.into()),
+        ("indisprimary", true.into()),
+        ("indimmediate", true.into()),
+        ("indisvalid", true.into()),
+        ("indisready", true.into()),
+        ("indislive", true.into()),
+        ("indkey", places(key)),
+        ("indcollation", zeros()),
+        ("indclass", zeros()),
+        ("indoption", zeros()),
     ]);
 }
 
 /// A row of pg_constraint.
 pub(super) fn constraint(relation: &Relation, key: &Key, rows: &mut Rows) {
-    rows.push(vec![
-        key.constraint.into(),
-        key.name.as_str().into(),
-        oids::of_schema(&relation.name.schema).into(),
-        "p".into(),
-        false.into(),
-        false.into(),
-        true.into(),
-        relation.oid.into(),
-        0.into(),
-        key.oid.into(),
-        0.into(),
-        0.into(),
-        " ".into(),
-        " ".into(),
-        " ".into(),
-        true.into(),
-        0.into(),
-        true.into(),
-        places(key),
+    rows.add([
+        ("oid", key.constraint.into()),
+        ("conname", key.name.as_str().into()),
+        ("connamespace", oids::of_schema(&relation.name.schema).into()),
+        ("contype", "p".into()),
+        ("convalidated", true.into()),
+        ("conrelid", relation.oid.into()),
+        ("conindid", key.oid.into()),
+        ("confupdtype", " ".into()),
+        ("confdeltype", " ".into()),
+        ("confmatchtype", " ".into()),
+        ("conislocal", true.into()),
+        ("connoinherit", true.into()),
+        ("conkey", places(key)),
     ]);
 }
 
@@ -112,24 +102,63 @@ fn index_definition(relation: &Relation, key: &Key) -> String {
 }
 
 /// A row of pg_indexes.
-pub(super) fn listed(relation: &Relation, key: &Key) -> Vec<Cell> {
-    let name: &str = relation.name.name.as_ref();
-    let schema: &str = relation.name.schema.as_ref();
-    vec![schema.into(), name.into(), key.name.as_str().into(), Cell::Null, index_definition(relation, key).into()]
+pub(super) fn listed(relation: &Relation, key: &Key, rows: &mut Rows) {
+    rows.add([
+        ("schemaname", relation.name.schema.as_ref().into()),
+        ("tablename", relation.name.name.as_ref().into()),
+        ("indexname", key.name.as_str().into()),
+        ("indexdef", index_definition(relation, key).into()),
+    ]);
 }
 
-/// `pg_get_indexdef` or `pg_get_constraintdef`.
+/// What a parent shows: the rows of its parts.
+fn view_definition(relation: &Relation) -> Option<String> {
+    let columns: Vec<_> = relation.columns.iter().map(|column| quoted(&column.name)).collect();
+    let part = |name: &TableName| {
+        let only = if *name == relation.name { "ONLY " } else { "" };
+        format!("SELECT {} FROM {only}{}.{}", columns.join(", "), quoted(&name.schema), quoted(&name.name))
+    };
+    let parts: Vec<_> = relation.leaves.iter().map(part).collect();
+    (!parts.is_empty()).then(|| format!("{};", parts.join("\nUNION ALL\n")))
+}
+
+/// `pg_get_indexdef`, `pg_get_constraintdef` or `pg_get_viewdef`.
 pub(crate) fn definitions(scope: &Scope, name: &str) -> Arc<ScalarUDF> {
     let mut values = BTreeMap::new();
     for relation in super::relations::all(scope) {
-        let Some(key) = &relation.key else { continue };
-        if name == "pg_get_indexdef" {
-            values.insert(key.oid.to_string(), index_definition(&relation, key));
-        } else {
-            values.insert(key.constraint.to_string(), format!("PRIMARY KEY ({})", key.column_list(&relation)));
+        match (name, &relation.key) {
+            ("pg_get_indexdef", Some(key)) => drop(values.insert(key.oid.to_string(), index_definition(&relation, key))),
+            ("pg_get_constraintdef", Some(key)) => {
+                values.insert(key.constraint.to_string(), format!("PRIMARY KEY ({})", key.column_list(&relation)));
+            }
+            ("pg_get_viewdef", _) => {
+                values.extend(view_definition(&relation).map(|text| (relation.oid.to_string(), text)));
+            }
+            _ => {}
         }
     }
     Lookup::function(name, values, false)
+}
+
+/// Gives a relation's name for its oid: what `oid::regclass` shows.
+pub(crate) const RELATION_NAME: &str = "regclass";
+
+pub(crate) fn relation_names(scope: &Scope) -> Arc<ScalarUDF> {
+    let shown = |name: &TableName| match name.schema.as_ref() {
+        "pg_catalog" => quoted(&name.name),
+        schema => format!("{}.{}", quoted(schema), quoted(&name.name)),
+    };
+    let names = super::relations::all(scope).into_iter().map(|relation| (relation.oid.to_string(), shown(&relation.name)));
+    Lookup::function(RELATION_NAME, names.collect(), false)
+}
+
+/// `pg_get_userbyid`: the owner of everything, oneself, and those whose sessions one sees.
+pub(crate) fn roles_by_oid(scope: &Scope) -> Arc<ScalarUDF> {
+    let sessions = scope.sessions();
+    let known = sessions.iter().map(|session| &session.principal).chain([&scope.session.principal]);
+    let mut names: BTreeMap<_, _> = known.map(|p| (oids::of_role(p).to_string(), p.to_string())).collect();
+    names.insert(oids::ADMIN.to_string(), mainstem_types::ids::ADMIN.to_string());
+    Lookup::function("pg_get_userbyid", names, false)
 }
 
 /// Sizes on disk, by the relation's oid or name; of the database whatever its name.
@@ -137,8 +166,8 @@ pub(crate) fn sizes(scope: &Scope, name: &str) -> Arc<ScalarUDF> {
     let mut values = BTreeMap::new();
     let mut total = 0;
     for relation in super::relations::all(scope) {
-        let bytes = relation.view.as_ref().map_or(0, |view| view.files.iter().map(|f| f.bytes).sum::<u64>());
-        total += bytes;
+        let bytes = relation.bytes();
+        total += if relation.what == What::Table { bytes } else { 0 };
         values.insert(relation.oid.to_string(), bytes.to_string());
         values.insert(relation.name.to_string(), bytes.to_string());
         if let Some(key) = &relation.key {

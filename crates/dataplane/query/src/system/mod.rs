@@ -8,7 +8,8 @@ mod pg_catalog;
 mod relations;
 mod types;
 
-pub(crate) use keys::{definitions, quoted, sizes};
+pub(crate) use keys::{RELATION_NAME, definitions, quoted, relation_names, roles_by_oid, sizes};
+pub(crate) use mainstem::shown;
 pub(crate) use pg_catalog::Library;
 pub(crate) use types::{format_type, type_name, types_by_name};
 
@@ -16,57 +17,15 @@ use crate::codes;
 use crate::enforce::Pass;
 use crate::plan::Scope;
 use datafusion::catalog::TableProvider;
-use mainstem_types::sources::{SourceStatus, SourceTableStatus};
 use mainstem_types::{Error, Result, TableName};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Facts that other parts have and `mainstem.*` shows.
-pub trait SystemFacts: Send + Sync {
-    fn sources(&self) -> Vec<SourceStatus>;
-    fn source_tables(&self) -> Vec<SourceTableStatus>;
-    fn topics(&self) -> Vec<TopicFact>;
-    /// Effective settings; secrets already masked.
-    fn settings(&self) -> Vec<SettingFact>;
-    fn dead_letters(&self) -> Vec<DeadLetterFact>;
-}
-
-/// A row of `mainstem.topics`.
-#[derive(Clone, Debug)]
-pub struct TopicFact {
-    pub topic: String,
-    pub partition: i32,
-    pub start_offset: i64,
-    pub end_offset: i64,
-    pub bytes: i64,
-}
-
-/// A row of `mainstem.settings`.
-#[derive(Clone, Debug)]
-pub struct SettingFact {
-    pub name: String,
-    pub value: String,
-    /// Where the value comes from: default, file, environment, flag.
-    pub origin: String,
-}
-
-/// A row of `mainstem.dead_letters`. Never the record's content.
-#[derive(Clone, Debug)]
-pub struct DeadLetterFact {
-    pub topic: String,
-    pub partition: i32,
-    pub offset: i64,
-    /// Microseconds since 1970-01-01T00:00:00Z.
-    pub at_us: i64,
-    pub error_code: String,
-    pub error: String,
-}
-
 pub(crate) const SCHEMAS: &[&str] = &["mainstem", "pg_catalog", "information_schema"];
 
 /// Tables of ours, for hints.
-pub(crate) fn names() -> Vec<TableName> {
-    let ours = mainstem::TABLES.iter().map(|table| ("mainstem", *table));
+pub(crate) fn names(scope: &Scope) -> Vec<TableName> {
+    let ours = mainstem::names(scope).map(|table| ("mainstem", table));
     let standard = information::TABLES.iter().map(|(table, _)| ("information_schema", *table));
     let catalog = pg_catalog::OWN.iter().map(|(table, _)| ("pg_catalog", *table));
     ours.chain(standard).chain(catalog).map(|(schema, table)| TableName::new(schema, table)).collect()
@@ -74,7 +33,7 @@ pub(crate) fn names() -> Vec<TableName> {
 
 pub(crate) fn exists(scope: &Scope, name: &TableName) -> bool {
     match name.schema.as_ref() {
-        "mainstem" => mainstem::TABLES.contains(&name.name.as_ref()),
+        "mainstem" => mainstem::names(scope).any(|table| table == name.name.as_ref()),
         "information_schema" => information::TABLES.iter().any(|(table, _)| *table == name.name.as_ref()),
         "pg_catalog" => pg_catalog::exists(scope, &name.name),
         _ => false,
@@ -95,7 +54,7 @@ pub(crate) fn open(scope: &Scope, pass: &Pass) -> Result<Arc<dyn TableProvider>>
     let Some(rows) = rows else {
         return Err(Error::fix(codes::UNKNOWN_TABLE, format!("relation \"{name}\" does not exist")));
     };
-    rows.table(pass).map_err(|e| Error::bug(codes::INTERNAL, format!("{name} could not be made")).caused_by(e))
+    rows.table(pass, name).map_err(|e| Error::bug(codes::INTERNAL, format!("{name} could not be made")).caused_by(e))
 }
 
 /// All schemas: of tables, `public`, and ours.

@@ -1,7 +1,7 @@
 //! Object ids that stay the same from start to start.
 
 use crate::plan::Scope;
-use mainstem_types::TableName;
+use mainstem_types::{Principal, TableName};
 
 /// Live tables: this plus the table's id.
 const TABLES_FROM: i32 = 100_000;
@@ -22,6 +22,11 @@ fn hashed(parts: &[&str]) -> i32 {
         }
     }
     (HASHED_FROM | (hash & HASHED_MASK)) as i32
+}
+
+/// A user.
+pub(super) fn of_role(principal: &Principal) -> i32 {
+    if principal.is_admin() { ADMIN } else { hashed(&["role", &principal.0]) }
 }
 
 pub(super) fn of_schema(schema: &str) -> i32 {

@@ -8,12 +8,13 @@ use crate::enforce::Pass;
 use crate::engine::DATABASE;
 use crate::plan::Scope;
 use crate::session::spelled;
-use crate::tables::{Cell, Columns, Kind, Rows};
+use crate::tables::{self, Columns, Rows};
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList, SchemaProvider, TableProvider};
 use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_pg_catalog::pg_catalog::{PgCatalogSchemaProvider, PgCatalogStaticTables};
-use mainstem_types::{Error, Result};
+use mainstem_types::system::{Cell, Kind};
+use mainstem_types::{Error, Principal, Result};
 use std::sync::Arc;
 
 type Provider = PgCatalogSchemaProvider<Arc<dyn CatalogProviderList>, EmptyContextProvider>;
@@ -38,7 +39,10 @@ pub(super) fn library_table(scope: &Scope, pass: &Pass) -> Result<Arc<dyn TableP
     let broken = |e| Error::bug(codes::INTERNAL, format!("{} could not be made", pass.table())).caused_by(e);
     let table = scope.engine.library.0.build_table_by_name(&pass.table().name).map_err(broken)?;
     match table {
-        Some(table) => table.try_into_table_provider().map_err(broken),
+        Some(table) => {
+            let table = table.try_into_table_provider().map_err(broken)?;
+            tables::open_library(pass, pass.table(), table).map_err(broken)
+        }
         None => Err(Error::fix(codes::UNKNOWN_TABLE, format!("relation \"{}\" does not exist", pass.table()))),
     }
 }
@@ -327,55 +331,30 @@ pub(super) fn rows(scope: &Scope, table: &str) -> Option<Rows> {
                 match table {
                     "pg_index" => keys::index(&relation, key, &mut rows),
                     "pg_constraint" => keys::constraint(&relation, key, &mut rows),
-                    _ => rows.push(keys::listed(&relation, key)),
+                    _ => keys::listed(&relation, key, &mut rows),
                 }
             }
         }
         "pg_attribute" => relations::all(scope).iter().for_each(|relation| attributes(relation, &mut rows)),
         "pg_namespace" => {
             for schema in super::schemas(scope) {
-                rows.push(vec![oids::of_schema(&schema).into(), schema.into(), ADMIN.into()]);
+                rows.add([("oid", oids::of_schema(&schema).into()), ("nspname", schema.into()), ("nspowner", ADMIN.into())]);
             }
         }
-        "pg_database" => rows.push(vec![
-            oids::DATABASE.into(),
-            DATABASE.into(),
-            ADMIN.into(),
-            6.into(),
-            "c".into(),
-            false.into(),
-            true.into(),
-            (-1).into(),
-            0.into(),
-            0.into(),
-            1663.into(),
-            "C".into(),
-            "C.UTF-8".into(),
+        "pg_database" => rows.add([
+            ("oid", oids::DATABASE.into()),
+            ("datname", DATABASE.into()),
+            ("datdba", ADMIN.into()),
+            ("encoding", 6.into()),
+            ("datlocprovider", "c".into()),
+            ("datallowconn", true.into()),
+            ("datconnlimit", (-1).into()),
+            ("dattablespace", 1663.into()),
+            ("datcollate", "C".into()),
+            ("datctype", "C.UTF-8".into()),
         ]),
-        "pg_roles" | "pg_authid" => rows.push(vec![
-            scope.session.principal.to_string().into(),
-            true.into(),
-            true.into(),
-            true.into(),
-            true.into(),
-            true.into(),
-            false.into(),
-            (-1).into(),
-            "********".into(),
-            Cell::Null,
-            true.into(),
-            Cell::Null,
-            ADMIN.into(),
-        ]),
-        "pg_user" => rows.push(vec![
-            scope.session.principal.to_string().into(),
-            ADMIN.into(),
-            true.into(),
-            true.into(),
-            false.into(),
-            true.into(),
-            "********".into(),
-        ]),
+        "pg_roles" | "pg_authid" | "pg_user" => role(&scope.session.principal, table, &mut rows),
+        "pg_inherits" => inherits(scope, &mut rows),
         "pg_tables" | "pg_views" => tables_or_views(scope, table, &mut rows),
         "pg_settings" => settings(scope, &mut rows),
         "pg_stat_activity" => activity(scope, &mut rows),
@@ -384,125 +363,159 @@ pub(super) fn rows(scope: &Scope, table: &str) -> Option<Rows> {
     Some(rows)
 }
 
+/// One's own role: of others nothing is shown.
+fn role(principal: &Principal, table: &str, rows: &mut Rows) {
+    let (oid, admin) = (oids::of_role(principal), Cell::Bool(principal.is_admin()));
+    if table == "pg_user" {
+        return rows.add([
+            ("usename", principal.to_string().into()),
+            ("usesysid", oid.into()),
+            ("usecreatedb", admin.clone()),
+            ("usesuper", admin.clone()),
+            ("usebypassrls", admin),
+            ("passwd", "********".into()),
+        ]);
+    }
+    rows.add([
+        ("rolname", principal.to_string().into()),
+        ("rolsuper", admin.clone()),
+        ("rolinherit", true.into()),
+        ("rolcreaterole", admin.clone()),
+        ("rolcreatedb", admin.clone()),
+        ("rolcanlogin", true.into()),
+        ("rolconnlimit", (-1).into()),
+        ("rolpassword", "********".into()),
+        ("rolbypassrls", admin),
+        ("oid", oid.into()),
+    ]);
+}
+
 /// Rows of pg_class: the relation's, and its key's index.
 fn class(relation: &Relation, rows: &mut Rows) {
-    if let Some(key) = &relation.key {
-        let schema = oids::of_schema(&relation.name.schema);
-        let mut row: Vec<Cell> = vec![key.oid.into(), key.name.as_str().into(), schema.into(), 0.into(), 0.into(), ADMIN.into()];
-        row.extend([403.into(), key.oid.into(), 0.into(), 0.into(), Cell::Float(-1.0), 0.into(), 0.into(), false.into()]);
-        row.extend([false.into(), "p".into(), "i".into(), key.columns.len().into(), 0.into(), false.into(), false.into()]);
-        row.extend([false.into(), false.into(), false.into(), true.into(), "n".into(), false.into(), 0.into(), 0.into()]);
-        row.push(0.into());
-        rows.push(row);
-    }
     let schema = oids::of_schema(&relation.name.schema);
-    let kind = if relation.what == What::Table { "r" } else { "v" };
-    let tuples = relation.view.as_ref().map_or(-1.0, |view| view.rows as f32);
-    let pages = relation.view.as_ref().map_or(0, |view| (view.files.iter().map(|f| f.bytes).sum::<u64>() / 8192) as i64);
-    rows.push(vec![
-        relation.oid.into(),
-        relation.name.name.as_ref().into(),
-        schema.into(),
-        0.into(),
-        0.into(),
-        ADMIN.into(),
-        if kind == "r" { 2 } else { 0 }.into(),
-        relation.oid.into(),
-        0.into(),
-        pages.into(),
-        Cell::Float(tuples),
-        0.into(),
-        0.into(),
-        relation.key.is_some().into(),
-        false.into(),
-        "p".into(),
-        kind.into(),
-        relation.columns.len().into(),
-        0.into(),
-        (kind == "v").into(),
-        false.into(),
-        false.into(),
-        false.into(),
-        false.into(),
-        true.into(),
-        "d".into(),
-        false.into(),
-        0.into(),
-        0.into(),
-        0.into(),
+    if let Some(key) = &relation.key {
+        rows.add([
+            ("oid", key.oid.into()),
+            ("relname", key.name.as_str().into()),
+            ("relnamespace", schema.into()),
+            ("relowner", ADMIN.into()),
+            ("relam", 403.into()),
+            ("relfilenode", key.oid.into()),
+            ("reltuples", Cell::Float(-1.0)),
+            ("relpersistence", "p".into()),
+            ("relkind", "i".into()),
+            ("relnatts", key.columns.len().into()),
+            ("relispopulated", true.into()),
+            ("relreplident", "n".into()),
+        ]);
+    }
+    let table = relation.what != What::View;
+    rows.add([
+        ("oid", relation.oid.into()),
+        ("relname", relation.name.name.as_ref().into()),
+        ("relnamespace", schema.into()),
+        ("relowner", ADMIN.into()),
+        ("relam", if table { 2 } else { 0 }.into()),
+        ("relfilenode", relation.oid.into()),
+        ("relpages", (relation.bytes() / 8192).into()),
+        ("reltuples", Cell::Float(relation.row_count().map_or(-1.0, |rows| rows as f32))),
+        ("relhasindex", relation.key.is_some().into()),
+        ("relpersistence", "p".into()),
+        ("relkind", if table { "r" } else { "v" }.into()),
+        ("relnatts", relation.columns.len().into()),
+        ("relhasrules", (!table).into()),
+        ("relhassubclass", (relation.what == What::Parent).into()),
+        ("relispopulated", true.into()),
+        ("relreplident", "d".into()),
     ]);
 }
 
 fn attributes(relation: &Relation, rows: &mut Rows) {
     for (at, column) in relation.columns.iter().enumerate() {
         let by_value = column.kind.len > 0 && column.kind.len <= 8;
-        let collation = if matches!(column.kind.name, "text" | "varchar" | "bpchar") { 100 } else { 0 };
-        rows.push(vec![
-            relation.oid.into(),
-            column.name.as_str().into(),
-            column.kind.oid.into(),
-            (-1).into(),
-            i64::from(column.kind.len).into(),
-            (at + 1).into(),
-            i32::from(column.kind.name.starts_with('_')).into(),
-            (-1).into(),
-            column.kind.modifier.into(),
-            by_value.into(),
-            "i".into(),
-            if by_value { "p" } else { "x" }.into(),
-            "".into(),
-            column.not_null.into(),
-            false.into(),
-            false.into(),
-            "".into(),
-            "".into(),
-            false.into(),
-            true.into(),
-            0.into(),
-            collation.into(),
+        let collated = matches!(column.kind.name, "text" | "varchar" | "bpchar");
+        rows.add([
+            ("attrelid", relation.oid.into()),
+            ("attname", column.name.as_str().into()),
+            ("atttypid", column.kind.oid.into()),
+            ("attstattarget", (-1).into()),
+            ("attlen", column.kind.len.into()),
+            ("attnum", (at + 1).into()),
+            ("attndims", i32::from(column.kind.name.starts_with('_')).into()),
+            ("attcacheoff", (-1).into()),
+            ("atttypmod", column.kind.modifier.into()),
+            ("attbyval", by_value.into()),
+            ("attalign", "i".into()),
+            ("attstorage", if by_value { "p" } else { "x" }.into()),
+            ("attcompression", "".into()),
+            ("attnotnull", column.not_null.into()),
+            ("attidentity", "".into()),
+            ("attgenerated", "".into()),
+            ("attislocal", true.into()),
+            ("attcollation", if collated { 100 } else { 0 }.into()),
         ]);
     }
 }
 
-fn tables_or_views(scope: &Scope, table: &str, rows: &mut Rows) {
-    let what = if table == "pg_tables" { What::Table } else { What::View };
-    for relation in relations::all(scope).iter().filter(|relation| relation.what == what) {
-        let mut row: Vec<Cell> = vec![relation.name.schema.as_ref().into(), relation.name.name.as_ref().into(), "admin".into()];
-        if what == What::Table {
-            row.extend([Cell::Null, false.into(), false.into(), false.into(), false.into()]);
-        } else {
-            row.push("".into());
+/// The parts of parents. A parent that has rows of its own is among its own parts, which Postgres does not say.
+fn inherits(scope: &Scope, rows: &mut Rows) {
+    for (parent, leaves) in &scope.snapshot.parents {
+        for (at, leaf) in leaves.iter().filter(|leaf| *leaf != parent).enumerate() {
+            rows.add([
+                ("inhrelid", oids::of_table(scope, leaf).into()),
+                ("inhparent", oids::of_table(scope, parent).into()),
+                ("inhseqno", (at + 1).into()),
+            ]);
         }
-        rows.push(row);
+    }
+}
+
+fn tables_or_views(scope: &Scope, table: &str, rows: &mut Rows) {
+    let views = table == "pg_views";
+    for relation in relations::all(scope).iter().filter(|relation| (relation.what == What::View) == views) {
+        let (schema, name): (Cell, Cell) = (relation.name.schema.as_ref().into(), relation.name.name.as_ref().into());
+        let owner: Cell = mainstem_types::ids::ADMIN.into();
+        if views {
+            rows.add([("schemaname", schema), ("viewname", name), ("viewowner", owner), ("definition", "".into())]);
+        } else {
+            let indexed = relation.key.is_some().into();
+            rows.add([("schemaname", schema), ("tablename", name), ("tableowner", owner), ("hasindexes", indexed)]);
+        }
     }
 }
 
 fn settings(scope: &Scope, rows: &mut Rows) {
     for (name, value) in &scope.variables.all() {
-        let mut row: Vec<Cell> =
-            vec![spelled(name).into(), value.as_str().into(), Cell::Null, "Session".into(), "".into(), Cell::Null];
-        row.extend(["user".into(), "string".into(), "session".into(), Cell::Null, Cell::Null, Cell::Null]);
-        row.extend([value.as_str().into(), value.as_str().into(), Cell::Null, Cell::Null, false.into()]);
-        rows.push(row);
+        rows.add([
+            ("name", spelled(name).into()),
+            ("setting", value.as_str().into()),
+            ("category", "Session".into()),
+            ("short_desc", "".into()),
+            ("context", "user".into()),
+            ("vartype", "string".into()),
+            ("source", "session".into()),
+            ("boot_val", value.as_str().into()),
+            ("reset_val", value.as_str().into()),
+        ]);
     }
 }
 
 fn activity(scope: &Scope, rows: &mut Rows) {
-    for session in scope.engine.sessions.lock().values() {
+    for session in scope.sessions() {
         let running = session.running.lock().clone();
-        rows.push(vec![
-            oids::DATABASE.into(),
-            DATABASE.into(),
-            session.client.number.into(),
-            ADMIN.into(),
-            session.principal.to_string().into(),
-            session.client.application.as_str().into(),
-            session.client.address.as_str().into(),
-            session.started_us.into(),
-            running.started_us.into(),
-            if running.active { "active" } else { "idle" }.into(),
-            running.statement().into(),
-            "client backend".into(),
+        rows.add([
+            ("datid", oids::DATABASE.into()),
+            ("datname", DATABASE.into()),
+            ("pid", session.client.number.into()),
+            ("usesysid", oids::of_role(&session.principal).into()),
+            ("usename", session.principal.to_string().into()),
+            ("application_name", session.client.application.as_str().into()),
+            ("client_addr", session.client.address.as_str().into()),
+            ("backend_start", session.started_us.into()),
+            ("query_start", running.started_us.into()),
+            ("state", if running.active { "active" } else { "idle" }.into()),
+            ("query", running.statement().into()),
+            ("backend_type", "client backend".into()),
         ]);
     }
 }

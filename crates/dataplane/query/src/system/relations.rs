@@ -13,7 +13,9 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
     Table,
-    /// A parent over its leaves, or a table of ours that is made on the spot.
+    /// A partitioned or inherited table: the rows of its leaves.
+    Parent,
+    /// A table of ours that is made on the spot.
     View,
 }
 
@@ -22,9 +24,23 @@ pub(super) struct Relation {
     pub(super) oid: i32,
     pub(super) what: What,
     pub(super) columns: Vec<RelationColumn>,
-    /// The live table behind it.
-    pub(super) view: Option<Arc<TableView>>,
+    /// The live tables behind it: its own, or its leaves.
+    views: Vec<Arc<TableView>>,
+    /// Of a parent, itself among them when it has rows of its own.
+    pub(super) leaves: Vec<TableName>,
     pub(super) key: Option<Key>,
+}
+
+impl Relation {
+    /// Rows that are alive. None: not known before they are made.
+    pub(super) fn row_count(&self) -> Option<u64> {
+        (self.what != What::View && !self.views.is_empty()).then(|| self.views.iter().map(|view| view.rows).sum())
+    }
+
+    /// Bytes of its files.
+    pub(super) fn bytes(&self) -> u64 {
+        self.views.iter().flat_map(|view| &view.files).map(|file| file.bytes).sum()
+    }
 }
 
 pub(super) struct RelationColumn {
@@ -42,20 +58,22 @@ pub(super) fn all(scope: &Scope) -> Vec<Relation> {
             name: name.clone(),
             what: What::Table,
             columns: columns(&view.schema),
-            view: Some(view.clone()),
+            views: vec![view.clone()],
+            leaves: Vec::new(),
             key: Key::of(&view.schema, name),
         });
     }
     for (name, leaves) in &scope.snapshot.parents {
-        let views: Vec<_> = leaves.iter().filter_map(|leaf| scope.snapshot.tables.get(leaf)).collect();
+        let views: Vec<_> = leaves.iter().filter_map(|leaf| scope.snapshot.tables.get(leaf)).cloned().collect();
         let schemas: Vec<_> = views.iter().map(|view| view.schema.as_ref()).collect();
         let own = scope.snapshot.tables.get(name).map(|view| view.schema.as_ref());
         relations.push(Relation {
             oid: oids::of_table(scope, name),
             name: name.clone(),
-            what: What::View,
+            what: What::Parent,
             columns: columns(&tables::parent_columns(own, &schemas)),
-            view: None,
+            views,
+            leaves: leaves.clone(),
             key: None,
         });
     }
@@ -85,7 +103,8 @@ fn own(schema: &str, table: &str, columns: &SchemaRef) -> Relation {
         oid: oids::of_system_table(&name),
         what: if schema == "pg_catalog" { What::Table } else { What::View },
         columns: columns.fields().iter().map(column).collect(),
-        view: None,
+        views: Vec::new(),
+        leaves: Vec::new(),
         key: None,
         name,
     }

@@ -2,7 +2,6 @@
 
 use super::files::{Ranges, SealedReaders, live_rows, numbered, planned};
 use super::living::{DeadRows, LivingRows, added_columns};
-use crate::enforce::Pass;
 use crate::metrics;
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
@@ -35,7 +34,7 @@ use std::sync::Arc;
 /// Rows per piece of a hot batch: small enough that a LIMIT stops early and two threads share the work.
 const HOT_ROWS_MAX: usize = 32 * 1024;
 
-pub(crate) struct LiveTable {
+pub(super) struct LiveTable {
     view: Arc<TableView>,
     schema: SchemaRef,
     /// Keeps the files on disk for as long as a plan may read them.
@@ -49,9 +48,7 @@ impl fmt::Debug for LiveTable {
 }
 
 impl LiveTable {
-    /// The pass is what shows that `enforce` was asked; row filters and masks will come with it.
-    pub(super) fn new(pass: &Pass, snapshot: Arc<Snapshot>, view: Arc<TableView>) -> Self {
-        debug_assert_eq!(pass.table(), &view.record.name);
+    pub(super) fn new(snapshot: Arc<Snapshot>, view: Arc<TableView>) -> Self {
         let schema = view.schema.arrow_views();
         Self { view, schema, _snapshot: snapshot }
     }

@@ -1,5 +1,6 @@
 //! Small tables made on the spot: system schema, catalogs, SHOW.
 
+use super::sealed::sealed;
 use crate::enforce::Pass;
 use arrow::array::{
     ArrayRef, BooleanArray, Float32Array, Int16Array, Int16Builder, Int32Array, Int64Array, ListBuilder, RecordBatch,
@@ -10,85 +11,13 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::Result;
 use datafusion::datasource::MemTable;
 use mainstem_types::schema::SOURCE_TYPE_KEY;
+use mainstem_types::system::{Cell, Kind, SystemTable};
+use mainstem_types::{Principal, TableName};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// A column's type, by its Postgres name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Bool,
-    Int2,
-    Int4,
-    Int8,
-    Float4,
-    Text,
-    /// An object id; int4 inside, as in the catalog tables of the library beside ours.
-    Oid,
-    /// Postgres's `name`.
-    Name,
-    /// Postgres's one-byte `"char"`.
-    Char,
-    TimestampTz,
-    /// text[]
-    Texts,
-    /// int2[]
-    Int2s,
-}
-
 /// A table's name and its columns.
 pub(crate) type Columns = (&'static str, &'static [(&'static str, Kind)]);
-
-/// A value; it must fit its column's kind, else it is shown as NULL.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Cell {
-    Null,
-    Bool(bool),
-    Int(i64),
-    Float(f32),
-    Text(String),
-    Ints(Vec<i64>),
-}
-
-impl From<&str> for Cell {
-    fn from(text: &str) -> Self {
-        Self::Text(text.to_string())
-    }
-}
-impl From<String> for Cell {
-    fn from(text: String) -> Self {
-        Self::Text(text)
-    }
-}
-impl From<bool> for Cell {
-    fn from(value: bool) -> Self {
-        Self::Bool(value)
-    }
-}
-impl From<i64> for Cell {
-    fn from(value: i64) -> Self {
-        Self::Int(value)
-    }
-}
-impl From<i32> for Cell {
-    fn from(value: i32) -> Self {
-        Self::Int(value.into())
-    }
-}
-impl From<usize> for Cell {
-    fn from(value: usize) -> Self {
-        Self::Int(value as i64)
-    }
-}
-impl From<u64> for Cell {
-    fn from(value: u64) -> Self {
-        Self::Int(value as i64)
-    }
-}
-impl<T: Into<Cell>> From<Option<T>> for Cell {
-    fn from(value: Option<T>) -> Self {
-        value.map_or(Self::Null, Into::into)
-    }
-}
 
 /// Named columns and rows of cells.
 pub(crate) struct Rows {
@@ -101,6 +30,11 @@ impl Rows {
         Self { columns: columns.to_vec(), rows: Vec::new() }
     }
 
+    /// What a part of the server shows to a principal.
+    pub(crate) fn of_system(table: &SystemTable, principal: &Principal) -> Self {
+        Self { columns: table.columns.to_vec(), rows: table.rows(principal) }
+    }
+
     /// The table of this name, if it is one of these.
     pub(crate) fn of(tables: &[Columns], name: &str) -> Option<Self> {
         tables.iter().find(|(table, _)| *table == name).map(|(_, columns)| Self::new(columns))
@@ -108,6 +42,19 @@ impl Rows {
 
     /// Adds a row; missing cells at its end are NULL.
     pub(crate) fn push(&mut self, row: Vec<Cell>) {
+        self.rows.push(row);
+    }
+
+    /// Adds a row of the named cells; the others are what most relations have: false, 0, and NULL where that is no value.
+    pub(crate) fn add<const N: usize>(&mut self, cells: [(&str, Cell); N]) {
+        let mut row: Vec<Cell> = self.columns.iter().map(|(_, kind)| usual(*kind)).collect();
+        for (name, cell) in cells {
+            let place = self.columns.iter().position(|(known, _)| *known == name).and_then(|at| row.get_mut(at));
+            debug_assert!(place.is_some(), "there is no column {name}");
+            if let Some(place) = place {
+                *place = cell;
+            }
+        }
         self.rows.push(row);
     }
 
@@ -121,8 +68,17 @@ impl Rows {
         Ok(RecordBatch::try_new_with_options(self.schema(), arrays, &options)?)
     }
 
-    pub(crate) fn table(self, _pass: &Pass) -> Result<Arc<dyn TableProvider>> {
-        Ok(Arc::new(MemTable::try_new(self.schema(), vec![vec![self.batch()?]])?))
+    /// The table `name` of these rows.
+    pub(crate) fn table(self, pass: &Pass, name: &TableName) -> Result<Arc<dyn TableProvider>> {
+        sealed(pass, name, Arc::new(MemTable::try_new(self.schema(), vec![vec![self.batch()?]])?))
+    }
+}
+
+fn usual(kind: Kind) -> Cell {
+    match kind {
+        Kind::Bool => Cell::Bool(false),
+        Kind::Int2 | Kind::Int4 | Kind::Int8 | Kind::Oid => Cell::Int(0),
+        Kind::Float4 | Kind::Text | Kind::Name | Kind::Char | Kind::TimestampTz | Kind::Texts | Kind::Int2s => Cell::Null,
     }
 }
 

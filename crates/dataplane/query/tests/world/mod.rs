@@ -5,10 +5,10 @@ use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Field, Schema};
 use async_trait::async_trait;
 use mainstem_env::Env;
-use mainstem_query::{DeadLetterFact, QueryEngine, QuerySettings, SettingFact, SystemFacts, TopicFact};
+use mainstem_query::{QueryEngine, QuerySettings, SnapshotSource};
 use mainstem_types::control::{self, Control, Declaration, Router, SourceDeclaration};
-use mainstem_types::sources::*;
 use mainstem_types::sql::{ClientInfo, SqlService, SqlSession};
+use mainstem_types::system::{Kind, SystemTable};
 use mainstem_types::*;
 use mainstem_warehouse::{FileView, HotView, Seal, Snapshot, TableView, ValueRange};
 use parquet::arrow::ArrowWriter;
@@ -37,31 +37,18 @@ impl Control<SourceDeclaration> for Nothing {
     }
 }
 
-impl SystemFacts for Nothing {
-    fn sources(&self) -> Vec<SourceStatus> {
-        vec![SourceStatus {
-            name: SourceName::new("shop").unwrap(),
-            connector: "postgres".into(),
-            state: "streaming".into(),
-            position: None,
-            lag_bytes: Some(0),
-            lag_ms: Some(0),
-            error_code: None,
-            error: None,
-        }]
-    }
-    fn source_tables(&self) -> Vec<SourceTableStatus> {
-        vec![]
-    }
-    fn topics(&self) -> Vec<TopicFact> {
-        vec![]
-    }
-    fn settings(&self) -> Vec<SettingFact> {
-        vec![]
-    }
-    fn dead_letters(&self) -> Vec<DeadLetterFact> {
-        vec![]
-    }
+/// What other parts of a server would show.
+fn system(snapshots: SnapshotSource) -> Vec<SystemTable> {
+    use Kind::{Int8, Text};
+    let sources = &[("name", Text), ("connector", Text), ("state", Text)];
+    let source_tables =
+        &[("source", Text), ("schema_name", Text), ("table_name", Text), ("rows_copied", Int8), ("rows_estimated", Int8)];
+    let mut all = mainstem_warehouse::system_tables(snapshots);
+    all.push(SystemTable::of_admin("sources", sources, || vec![vec!["shop".into(), "postgres".into(), "streaming".into()]]));
+    all.push(SystemTable::of_admin("source_tables", source_tables, || {
+        vec![vec!["shop".into(), "public".into(), "copying".into(), 10.into(), 4711.into()]]
+    }));
+    all
 }
 
 fn columns(list: &[(&str, ColumnType, &str)]) -> Vec<Column> {
@@ -241,6 +228,11 @@ fn snapshot(dir: &Path, pieces: &Pieces) -> Snapshot {
         let arrays: Vec<ArrayRef> = vec![Arc::new(Int32Array::from(vec![1, 2])), Arc::new(StringViewArray::from(vec!["a", "b"]))];
         vec![hot(RecordBatch::try_new(tiny_schema().arrow_views(), arrays).unwrap(), &[])]
     };
+    let inserts_only = || {
+        let mut schema = tiny_schema().as_ref().clone();
+        schema.identity = Identity::AppendOnly;
+        Arc::new(schema)
+    };
     Snapshot {
         tables: BTreeMap::from([
             table(1, "item", item_schema(), hots, files, TableState::Streaming),
@@ -248,6 +240,7 @@ fn snapshot(dir: &Path, pieces: &Pieces) -> Snapshot {
             table(3, "copying", tiny_schema(), vec![], vec![], TableState::Snapshotting),
             table(4, "broken", tiny_schema(), tiny(), vec![], TableState::Failed),
             table(5, "leaf_a", tiny_schema(), tiny(), vec![], TableState::Streaming),
+            table(7, "keyless", inserts_only(), tiny(), vec![], TableState::Streaming),
             table(6, "leaf_b", tiny_schema(), tiny(), vec![], TableState::Streaming),
         ]),
         seqs: BTreeMap::new(),
@@ -260,9 +253,9 @@ fn snapshot(dir: &Path, pieces: &Pieces) -> Snapshot {
 
 fn engine(snapshot: Arc<Mutex<Arc<Snapshot>>>, partitions: usize) -> Arc<QueryEngine> {
     let settings = QuerySettings { partitions, batch_rows: 64, ..QuerySettings::default() };
-    let source = Arc::new(move || Ok(snapshot.lock().unwrap().clone()));
+    let source: SnapshotSource = Arc::new(move || Ok(snapshot.lock().unwrap().clone()));
     let control = Arc::new(Router { sources: Arc::new(Nothing), users: None });
-    QueryEngine::new(Env::real(), source, control, settings, Arc::new(Nothing)).unwrap()
+    QueryEngine::new(Env::real(), source.clone(), control, settings, system(source)).unwrap()
 }
 
 impl World {
@@ -325,12 +318,17 @@ impl World {
     }
 
     pub async fn session(&self) -> Arc<dyn SqlSession> {
-        open(&self.engine).await
+        open(&self.engine, "admin").await
+    }
+
+    /// A session of somebody else than `admin`.
+    pub async fn session_of(&self, user: &str) -> Arc<dyn SqlSession> {
+        open(&self.engine, user).await
     }
 
     /// The same rows in one hot batch without deletes.
     pub async fn plain_session(&self) -> Arc<dyn SqlSession> {
-        open(&self.plain).await
+        open(&self.plain, "admin").await
     }
 
     /// From now on there are no tables.
@@ -339,13 +337,13 @@ impl World {
     }
 }
 
-async fn open(engine: &Arc<QueryEngine>) -> Arc<dyn SqlSession> {
+async fn open(engine: &Arc<QueryEngine>, user: &str) -> Arc<dyn SqlSession> {
     let client = ClientInfo {
-        principal: Principal("admin".into()),
+        principal: Principal(user.into()),
         database: "main".into(),
         application: "test".into(),
         address: "127.0.0.1".into(),
-        number: 7,
+        number: if user == "admin" { 7 } else { 8 },
     };
     engine.open(client).await.unwrap()
 }
