@@ -1,5 +1,5 @@
-//! `cargo xtask fuzz`: runs the decoders' targets with coverage for a bounded time. Findings and, with `--keep`, inputs that reached new
-//! code become files of `fuzz/corpus`, which `cargo xtask test` replays.
+//! `cargo xtask fuzz`: runs the decoders' targets with coverage for a bounded time. Findings become files of
+//! `fuzz/corpus`, which `cargo xtask test` replays.
 
 use crate::{launch, run};
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 const SECONDS: u64 = 60;
 /// Long enough for every message worth reading; longer inputs only make a run slower.
-const INPUT_BYTES_MAX: u64 = 4096;
+const INPUT_BYTES_MAX: u64 = 8192;
 /// A decoder that takes longer for so little is a finding.
 const INPUT_SECONDS_MAX: u64 = 5;
 const MEMORY_MIB_MAX: u64 = 2048;
@@ -19,7 +19,7 @@ pub fn fuzz(root: &Path, args: &[String]) -> Result<bool, String> {
     let mut clean = true;
     for target in &chosen.targets {
         let corpus = root.join("fuzz/corpus").join(target);
-        // What a run learns stays here for the next one; only `--keep` brings it into the repository.
+        // What a run learns stays in the build directory for the next one: thousands of files that no reader of the repository needs.
         let learned = program.with_file_name("fuzz-corpus").join(target);
         std::fs::create_dir_all(&learned).map_err(|e| format!("cannot create {}: {e}", learned.display()))?;
         eprintln!("xtask: {target}, {} s", chosen.seconds);
@@ -32,17 +32,13 @@ pub fn fuzz(root: &Path, args: &[String]) -> Result<bool, String> {
             format!("-timeout={INPUT_SECONDS_MAX}"),
             format!("-rss_limit_mb={MEMORY_MIB_MAX}"),
             "-print_final_stats=1".to_owned(),
+            "-verbosity=0".to_owned(),
         ]);
         if !run::passes(fuzzer.arg(&learned).arg(&corpus))? {
             eprintln!(
                 "xtask: {target} has a finding, kept as {found}*: `cargo xtask test -p mainstem-fuzz {target}` shows it again"
             );
             clean = false;
-        }
-        if chosen.keep {
-            let mut merge = Command::new(&program);
-            merge.env("MAINSTEM_FUZZ_TARGET", target).args(["-merge=1", "-verbosity=0"]);
-            run::must(merge.arg(&corpus).arg(&learned))?;
         }
     }
     Ok(clean)
@@ -69,12 +65,11 @@ struct Chosen {
     targets: Vec<String>,
     /// Per target.
     seconds: u64,
-    keep: bool,
 }
 
 impl Chosen {
     fn parse(args: &[String], all: &[String]) -> Result<Self, String> {
-        let mut chosen = Self { targets: Vec::new(), seconds: SECONDS, keep: false };
+        let mut chosen = Self { targets: Vec::new(), seconds: SECONDS };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             match arg.as_str() {
@@ -82,7 +77,6 @@ impl Chosen {
                     let seconds = args.next().and_then(|text| text.parse().ok()).filter(|seconds| *seconds > 0);
                     chosen.seconds = seconds.ok_or("--seconds needs a number above 0: the time for each target")?;
                 }
-                "--keep" => chosen.keep = true,
                 name if all.iter().any(|target| target == name) => chosen.targets.push(name.to_owned()),
                 name => return Err(format!("no target `{name}`; there are: {}", all.join(", "))),
             }
@@ -101,14 +95,14 @@ mod tests {
     #[test]
     fn arguments_choose_targets_and_time() {
         let all = ["a".to_owned(), "b".to_owned()];
-        let check = |args: &str, expected: Option<(&str, u64, bool)>| {
+        let check = |args: &str, expected: Option<(&str, u64)>| {
             let args: Vec<String> = args.split_whitespace().map(str::to_owned).collect();
             let chosen = Chosen::parse(&args, &all).ok();
-            let shown = chosen.map(|chosen| (chosen.targets.join(" "), chosen.seconds, chosen.keep));
-            assert_eq!(shown, expected.map(|(targets, seconds, keep)| (targets.to_owned(), seconds, keep)), "{args:?}");
+            let shown = chosen.map(|chosen| (chosen.targets.join(" "), chosen.seconds));
+            assert_eq!(shown, expected.map(|(targets, seconds)| (targets.to_owned(), seconds)), "{args:?}");
         };
-        check("", Some(("a b", SECONDS, false)));
-        check("b --seconds 5 --keep", Some(("b", 5, true)));
+        check("", Some(("a b", SECONDS)));
+        check("b --seconds 5", Some(("b", 5)));
         check("c", None);
         check("--seconds", None);
         check("--seconds 0", None);

@@ -21,8 +21,7 @@ usage: cargo xtask <command>
   test [-p PACKAGE]... [NAME]    tidy, rustfmt, clippy, then every test (or those of the packages and with the name given)
   bench [main-job] [OPTIONS]     the measurements of docs/benchmarks.md
   compat [NAME]                  the heavy suites: hostile statements of every shape and size, every installed PostgreSQL
-  fuzz [TARGET]... [--seconds N] [--keep]
-                                 the decoders with coverage, N seconds each; findings become files of fuzz/corpus
+  fuzz [TARGET]... [--seconds N] the decoders with coverage, N seconds each; findings become files of fuzz/corpus
   tidy                           the house rules that no compiler checks
 
 Missing tools (PostgreSQL, Python readers) are installed first; with everything there no network is used.";

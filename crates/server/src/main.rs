@@ -79,8 +79,11 @@ enum Command {
 
 #[derive(Subcommand)]
 enum Topic {
+    /// All topics: their partitions, offsets and sizes.
     List,
+    /// One topic: its partitions and its cleanup policy.
     Describe { topic: String },
+    /// Its records, one per line: partition, offset, time in milliseconds, key, value.
     Read { topic: String },
 }
 

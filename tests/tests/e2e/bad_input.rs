@@ -119,7 +119,7 @@ async fn what_the_check_asks_for_is_enough() {
     let publications = "publication=mainstem_shop, mainstem_shop_append";
     assert_eq!(check(&["--name", "shop", "--with", publications]).0, Some(0), "{}", check(&["--with", publications]).1);
     for (arguments, word) in
-        [(["--with", "publication"], "OPTION=VALUE"), (["--with", "tabels=x"], "tables"), (["--name", "A b"], "A b")]
+        [(["--with", "publication"], "OPTION=VALUE"), (["--with", "tabels=x"], "tables"), (["--name", "A b"], "a-z")]
     {
         let (code, text) = check(&arguments);
         assert!(code == Some(1) && text.contains(word), "{arguments:?}: {text}");
