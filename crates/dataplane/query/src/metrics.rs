@@ -17,8 +17,17 @@ pub static RUNNING: Gauge = Gauge::new("mainstem_query_running", "How many queri
 pub static CAREFUL: Counter =
     Counter::new("mainstem_query_careful_total", "How many queries ran again with less memory, because they did not fit?");
 
-static ALL: [&dyn Metric; 9] =
-    [&CAREFUL, &STATEMENTS, &FAILED, &CANCELLED, &ROWS, &FILES_READ, &FILES_PRUNED, &SESSIONS, &RUNNING];
+pub static PANICS: Counter = Counter::new(
+    "mainstem_query_panics_total",
+    "How many statements failed by a fault in the server itself? More than 0 deserves a report with the log.",
+);
+pub static ABANDONED: Gauge = Gauge::new(
+    "mainstem_query_abandoned",
+    "How many statements that were stopped, or whose client left, still work until their next pause?",
+);
+
+static ALL: [&dyn Metric; 11] =
+    [&PANICS, &ABANDONED, &CAREFUL, &STATEMENTS, &FAILED, &CANCELLED, &ROWS, &FILES_READ, &FILES_PRUNED, &SESSIONS, &RUNNING];
 
 pub fn all() -> &'static [&'static dyn Metric] {
     &ALL
