@@ -25,6 +25,9 @@ pub struct Checkpoint {
     /// The log was closed here: nothing stands behind it, on no partition.
     pub clean: bool,
     pub wal: WalStart,
+    /// Size of the WAL's files, each of which was made whole before it was written; 0: not known.
+    #[serde(default)]
+    pub wal_file_bytes: u64,
     pub next_topic: u32,
     pub topics: Vec<TopicState>,
 }
@@ -199,7 +202,7 @@ mod tests {
         let partitions = vec![PartitionState { start: 0, end: 8, clean_end: 0, segments }];
         let topics = vec![TopicState { id: 1, name: "t".to_owned(), config, partitions }];
         let wal = WalStart { file: 3, offset: 7, sequence: 9 };
-        let expected = Checkpoint { clean: true, wal, next_topic: 2, topics };
+        let expected = Checkpoint { clean: true, wal, wal_file_bytes: 0, next_topic: 2, topics };
         let decode = |bytes: &[u8]| Checkpoint::decode(bytes, Path::new("checkpoint")).map_err(|error| error.code().id);
         assert_eq!(decode(text.as_bytes()), Ok(expected.clone()));
         assert_eq!(decode(&expected.encode().unwrap_or_default()), Ok(expected));

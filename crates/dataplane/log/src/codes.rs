@@ -14,6 +14,8 @@ pub const DISK_FULL: Code = Code::new("LOG-002", "53100");
 pub const READ_FAILED: Code = Code::new("LOG-007", "58030");
 /// The log's directory cannot be opened: damaged, in use, or of another version.
 pub const OPEN_FAILED: Code = Code::new("LOG-008", "XX001");
+/// The WAL is damaged before its end: commits that it had are missing.
+pub const COMMITS_LOST: Code = Code::new("LOG-015", "XX001");
 /// No more files can be open.
 pub const OPEN_FILES: Code = Code::new("LOG-013", "53400");
 
@@ -58,6 +60,12 @@ pub(crate) fn closed() -> Error {
 
 pub(crate) fn open_failed(path: &Path, what: &str) -> Error {
     Error::corrupt(OPEN_FAILED, format!("the log cannot be opened: {}: {what}", path.display()))
+}
+
+pub(crate) fn commits_lost(path: &Path, what: &str) -> Error {
+    Error::corrupt(COMMITS_LOST, format!("the log's WAL lacks commits: {} {what}", path.display())).hint(
+        "Restore the data directory from a copy, or start once with log.accept_lost_commits = true to go on with what is left.",
+    )
 }
 
 pub(crate) fn read_failed(path: &Path, error: io::Error) -> Error {

@@ -3,7 +3,7 @@
 
 use crate::files::sync_all;
 use crate::index::Indexes;
-use crate::segment::{self, Segment, SegmentState};
+use crate::segment::{self, Expected, Region, Segment, SegmentState};
 use bytes::Bytes;
 use mainstem_env::{Disk, DiskFile, OpenMode};
 use mainstem_eventlog::batch::{self, HEADER_BYTES, RecordView};
@@ -163,24 +163,25 @@ impl Pass {
 
     /// Shows the batches of a segment one by one while `each` answers true; returns its last answer.
     fn each_batch(&self, segment: &Segment, mut each: impl FnMut(Bytes) -> Result<bool, Setback>) -> Result<bool, Setback> {
-        let path = segment.path("log");
-        let file = self.disk.open(&path, OpenMode::Read)?;
-        let (mut at, end) = (0, segment.bytes());
-        while at < end {
+        let file = self.disk.open(&segment.path("log"), OpenMode::Read)?;
+        let (expected, bytes) = (Expected::Base(segment.base), segment.bytes());
+        let mut region = Region { file: &*file, segment, from: 0, expected, bytes, end: i64::MAX };
+        while region.from < bytes {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(Setback::Stopped);
             }
-            let run = segment::read(&*file, &path, at, end, 0, CHUNK_BYTES)?;
+            let run = segment::read(&region, 0, CHUNK_BYTES)?;
             if run.is_empty() {
                 break;
             }
             for item in batch::headers(&run) {
                 let (from, header) = item?;
+                region.expected = Expected::Base(header.end());
                 if !each(run.slice(from..from + header.bytes))? {
                     return Ok(false);
                 }
             }
-            at += run.len() as u64;
+            region.from += run.len() as u64;
         }
         Ok(true)
     }

@@ -123,10 +123,10 @@ impl Indexes {
         (offsets, times)
     }
 
-    /// Where to begin to look for an offset, given above the segment's base.
-    pub fn position_of(&self, offset: u64) -> u64 {
+    /// Where to begin to look for an offset, given above the segment's base. None: at the segment's first batch.
+    pub fn before(&self, offset: u64) -> Option<OffsetEntry> {
         let after = self.offsets.partition_point(|entry| u64::from(entry.offset) <= offset);
-        after.checked_sub(1).map_or(0, |at| u64::from(self.offsets[at].position))
+        after.checked_sub(1).map(|at| self.offsets[at])
     }
 }
 

@@ -38,6 +38,6 @@ pub fn decode_any(bytes: &[u8]) {
     }
     let (offsets, times) = bytes.split_at(bytes.len() / 16 * 8);
     if let Some(indexes) = index::Indexes::decode(offsets, times, 1 << 20, 0) {
-        let _ = indexes.position_of(1 << 10);
+        let _ = indexes.before(1 << 10);
     }
 }

@@ -2,14 +2,14 @@
 
 use crate::codes;
 use crate::entry::PartitionKey;
-use crate::index::Indexes;
+use crate::index::{Indexes, OffsetEntry};
 use crate::metrics;
-use crate::segment::{self, Segment};
+use crate::segment::{self, Expected, Region, Segment};
 use bytes::{Bytes, BytesMut};
 use mainstem_env::{Disk, DiskFile, OpenMode};
 use mainstem_eventlog::codes::{BAD_BATCH, OFFSET_OUT_OF_RANGE};
 use mainstem_eventlog::{Cleanup, Fetched, TopicConfig, TopicPartition};
-use mainstem_types::{Error, Result};
+use mainstem_types::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::path::Path;
@@ -258,7 +258,7 @@ impl Partition {
                 Found::Here(fetched) => return Ok(fetched),
                 Found::In(place) => place,
             };
-            let batches = match self.read_in(disk, &place.segment, offset, bytes_max) {
+            let batches = match self.read_in(disk, &place, offset, bytes_max) {
                 Ok(batches) => batches,
                 Err(error) => match self.look(offset, bytes_max)? {
                     Found::In(now) if Arc::ptr_eq(&now.segment, &place.segment) => return Err(error),
@@ -273,20 +273,39 @@ impl Partition {
             }
             // A compaction left nothing from here to the end of the segment. Of the last segment it takes nothing.
             offset = place.next.filter(|next| *next > offset).ok_or_else(|| {
-                Error::corrupt(BAD_BATCH, format!("offset {offset} of {} is missing from its segment", self.at))
+                let path = place.segment.path("log");
+                Error::corrupt(BAD_BATCH, format!("offset {offset} of {} is missing from {}", self.at, path.display()))
             })?;
         }
     }
 
-    fn read_in(&self, disk: &dyn Disk, segment: &Arc<Segment>, offset: i64, bytes_max: usize) -> Result<Bytes> {
+    fn read_in(&self, disk: &dyn Disk, place: &Place, offset: i64, bytes_max: usize) -> Result<Bytes> {
+        let segment = &place.segment;
         let reading = self.open(disk, segment)?;
-        let visible = segment.bytes();
         let above = offset.saturating_sub(segment.base).max(0) as u64;
         let from = match &reading.indexes {
-            Some(indexes) => indexes.position_of(above),
-            None => segment.indexes.lock().as_ref().map_or(0, |indexes| indexes.position_of(above)),
+            Some(indexes) => indexes.before(above),
+            None => segment.indexes.lock().as_ref().and_then(|indexes| indexes.before(above)),
         };
-        segment::read(&*reading.file, &segment.path("log"), from, visible, offset, bytes_max)
+        let (bytes, end) = (segment.bytes(), place.next.unwrap_or(i64::MAX));
+        let first = Region { file: &*reading.file, segment, from: 0, expected: Expected::Base(segment.base), bytes, end };
+        let indexed = |entry: OffsetEntry| {
+            let expected = Expected::Last(segment.base + i64::from(entry.offset));
+            Region { from: u64::from(entry.position), expected, ..first }
+        };
+        match segment::read(&from.map_or(first, indexed), offset, bytes_max) {
+            Err(error) if from.is_some() && error.kind() == ErrorKind::Corrupt => {
+                let batches = segment::read(&first, offset, bytes_max)?;
+                // The batches are whole, so the index led astray.
+                tracing::warn!(segment = %segment.path("index").display(), "an index is damaged; it is made anew from its segment");
+                let indexes = segment.scan_indexes(&*reading.file)?;
+                if reading.indexes.is_some() {
+                    *self.reading.lock() = Some(Reading { indexes: Some(Arc::new(indexes)), ..reading });
+                }
+                Ok(batches)
+            }
+            other => other,
+        }
     }
 
     fn open(&self, disk: &dyn Disk, segment: &Arc<Segment>) -> Result<Reading> {

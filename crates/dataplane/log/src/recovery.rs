@@ -72,6 +72,15 @@ fn try_recover(disk: &Arc<dyn Disk>, dir: &Path, settings: &LogSettings) -> Resu
     disk.sync_dir(dir)?;
     let last = read_checkpoint(&**disk, dir)?;
     let mut wal = Wal::open(disk.clone(), &wal_dir, settings.wal_file_bytes)?;
+    if !last.clean
+        && let Some(damage) = wal.damage(last.wal, last.wal_file_bytes)?
+    {
+        let error = codes::commits_lost(&damage.0, damage.1);
+        if !settings.accept_lost_commits {
+            return Err(error.into());
+        }
+        tracing::error!(code = error.code().id, error = %error.chain(), "the log goes on without commits that its WAL lacks, as the settings say");
+    }
     let mut recovery = Recovery {
         disk,
         dir,
@@ -100,7 +109,8 @@ fn try_recover(disk: &Arc<dyn Disk>, dir: &Path, settings: &LogSettings) -> Resu
     let start = wal.restart(sequence + SEQUENCE_JUMP)?;
     let Recovery { writers, topics, tails, next_topic, .. } = recovery;
     let states = topics.iter().map(|(name, topic)| topic_state(name, topic, writers.range((topic.id, 0)..))).collect();
-    let checkpoint = Checkpoint { clean: false, wal: start, next_topic, topics: states };
+    let wal_file_bytes = settings.wal_file_bytes;
+    let checkpoint = Checkpoint { clean: false, wal: start, wal_file_bytes, next_topic, topics: states };
     work.checkpoint = Some(checkpoint.clone());
     checkpoint::perform(&**disk, dir, &work)?;
     wal.trim()?;
@@ -117,7 +127,7 @@ fn read_checkpoint(disk: &dyn Disk, dir: &Path) -> Result<Checkpoint, Trouble> {
         return Err(error.hint("Restore the file from a backup of the same moment as the rest of the directory.").into());
     }
     let wal = WalStart { file: 0, offset: 0, sequence: 1 };
-    Ok(Checkpoint { clean: true, wal, next_topic: 1, topics: Vec::new() })
+    Ok(Checkpoint { clean: true, wal, wal_file_bytes: 0, next_topic: 1, topics: Vec::new() })
 }
 
 fn is_partition_dir(name: &str) -> bool {

@@ -5,7 +5,7 @@ use crate::files::ignore_missing;
 use crate::index::Indexes;
 use bytes::Bytes;
 use mainstem_env::{Disk, DiskFile, OpenMode};
-use mainstem_eventlog::batch::{BatchHeader, HEADER_BYTES};
+use mainstem_eventlog::batch::{BatchHeader, HEADER_BYTES, headers};
 use mainstem_eventlog::codes::BAD_BATCH;
 use mainstem_types::{Error, Result};
 use parking_lot::Mutex;
@@ -93,7 +93,11 @@ impl Segment {
         if let Some(indexes) = from_files {
             return Ok(indexes);
         }
-        // Not written: by now a topic of the same name may have the directory.
+        self.scan_indexes(file)
+    }
+
+    /// The indexes made anew. Not written: by now a topic of the same name may have the directory.
+    pub fn scan_indexes(&self, file: &dyn DiskFile) -> Result<Indexes> {
         let mut indexes = Indexes::default();
         scan(file, &self.path("log"), 0, self.bytes(), |position, header| indexes.note(self.base, position, header))?;
         Ok(indexes)
@@ -141,9 +145,9 @@ pub fn scan(file: &dyn DiskFile, path: &Path, from: u64, to: u64, mut each: impl
             chunk.resize(CHUNK_BYTES.min(to - at) as usize, 0);
             file.read_exact_at(&mut chunk, at).map_err(|e| codes::read_failed(path, e))?;
         }
-        let header = BatchHeader::parse(&chunk[(at - chunk_at) as usize..])?;
+        let header = BatchHeader::parse(&chunk[(at - chunk_at) as usize..]).map_err(|e| damaged(path, at).caused_by(e))?;
         if header.bytes as u64 > to - at {
-            return Err(Error::corrupt(BAD_BATCH, format!("a batch in {} reaches beyond the end", path.display())));
+            return Err(damaged(path, at));
         }
         each(at, &header);
         at += header.bytes as u64;
@@ -151,32 +155,52 @@ pub fn scan(file: &dyn DiskFile, path: &Path, from: u64, to: u64, mut each: impl
     Ok(())
 }
 
-/// Whole batches from the one that holds `offset` on: at least one, no more than about `bytes_max`, none behind `end`, the visible
-/// bytes of the file. `from`: a batch boundary at or before the batch looked for. Empty when there is none.
-pub fn read(file: &dyn DiskFile, path: &Path, from: u64, end: u64, offset: i64, bytes_max: usize) -> Result<Bytes> {
-    let mut at = from;
+/// Which part of a segment's file a read may show.
+#[derive(Clone, Copy)]
+pub struct Region<'a> {
+    pub file: &'a dyn DiskFile,
+    pub segment: &'a Segment,
+    /// Where a batch begins, at or before the one looked for, and what is known of it.
+    pub from: u64,
+    pub expected: Expected,
+    /// The visible bytes of the file.
+    pub bytes: u64,
+    /// The base offset of the segment behind, or the partition's end.
+    pub end: i64,
+}
+
+/// Whole batches from the one that holds `offset` on: at least one, no more than about `bytes_max`. Empty when there is none. What it
+/// returns is what was written: checksums hold, and offsets, which these do not cover, go on from batch to batch. Else it is `LOG-003`.
+pub fn read(region: &Region<'_>, offset: i64, bytes_max: usize) -> Result<Bytes> {
+    let path = &region.segment.path("log");
+    let mut chain = Chain { path, dense: region.segment.generation == 0, expected: region.expected, end: region.end };
+    let end = region.bytes;
+    let mut at = region.from;
     let mut wanted = (bytes_max as u64).clamp(16 << 10, 64 << 20) + 4096;
     while at < end {
         let mut chunk = vec![0; wanted.min(end - at) as usize];
-        file.read_exact_at(&mut chunk, at).map_err(|e| codes::read_failed(path, e))?;
+        region.file.read_exact_at(&mut chunk, at).map_err(|e| codes::read_failed(path, e))?;
         let chunk = Bytes::from(chunk);
         let mut skip = 0;
         wanted = CHUNK_BYTES;
         while chunk.len() - skip >= HEADER_BYTES {
-            let header = BatchHeader::parse(&chunk[skip..])?;
-            if header.end() > offset {
-                let found = cut(&chunk.slice(skip..), offset, bytes_max)?;
-                if !found.is_empty() {
-                    return Ok(found);
-                }
-                // The batch is larger than the chunk: once more, with all of it.
-                wanted = header.bytes as u64;
-                break;
+            let place = at + skip as u64;
+            let header = BatchHeader::parse(&chunk[skip..]).map_err(|e| damaged(path, place).caused_by(e))?;
+            if header.bytes as u64 > end - place {
+                return Err(damaged(path, place));
             }
             if header.bytes > chunk.len() - skip {
-                skip += header.bytes;
+                // Once more, with all of it.
+                wanted = wanted.max(header.bytes as u64);
                 break;
             }
+            if header.end() > offset {
+                let found = cut(&chunk.slice(skip..), offset, bytes_max).map_err(|e| damaged(path, place).caused_by(e))?;
+                chain.check_all(&found, place)?;
+                return Ok(found);
+            }
+            // Also what is passed over: a wrong end would hide the batch that is looked for.
+            chain.check_all(&chunk[skip..skip + header.bytes], place)?;
             skip += header.bytes;
         }
         if skip == 0 && at + chunk.len() as u64 >= end {
@@ -187,7 +211,52 @@ pub fn read(file: &dyn DiskFile, path: &Path, from: u64, end: u64, offset: i64, 
     if at >= end {
         return Ok(Bytes::new());
     }
-    Err(Error::corrupt(BAD_BATCH, format!("a batch in {} at byte {at} is cut off", path.display())))
+    Err(damaged(path, at))
+}
+
+fn damaged(path: &Path, at: u64) -> Error {
+    Error::corrupt(BAD_BATCH, format!("{} is damaged: the batch at byte {at} is not what was written", path.display()))
+        .hint("Check the disk. RESYNC builds a table of the source anew; else restore the data directory from a copy.")
+}
+
+/// Follows the offsets of the batches in a file: checksums leave a batch's base offset out, but each goes on where the one before ended.
+struct Chain<'a> {
+    path: &'a Path,
+    /// No compaction made gaps.
+    dense: bool,
+    expected: Expected,
+    end: i64,
+}
+
+/// What the offsets of the next batch must be.
+#[derive(Clone, Copy)]
+pub enum Expected {
+    /// The next batch begins here, or above it where there may be gaps.
+    Base(i64),
+    /// The next batch ends with this offset.
+    Last(i64),
+}
+
+impl Chain<'_> {
+    fn check(&mut self, header: &BatchHeader, at: u64) -> Result<()> {
+        let fits = match self.expected {
+            Expected::Base(base) if self.dense => header.base_offset == base,
+            Expected::Base(base) => header.base_offset >= base,
+            Expected::Last(last) => header.end() - 1 == last,
+        };
+        self.expected = Expected::Base(header.end());
+        if fits && header.end() <= self.end { Ok(()) } else { Err(damaged(self.path, at)) }
+    }
+
+    /// Whole batches, the first at `at`.
+    fn check_all(&mut self, batches: &[u8], at: u64) -> Result<()> {
+        for item in headers(batches) {
+            let (place, header) = item.map_err(|e| damaged(self.path, at).caused_by(e))?;
+            self.check(&header, at + place as u64)?;
+            header.check_crc(&batches[place..]).map_err(|e| damaged(self.path, at + place as u64).caused_by(e))?;
+        }
+        Ok(())
+    }
 }
 
 /// Of a run of batches: the whole ones from the one that holds `offset` on, at least one, no more than about `bytes_max`. A last batch

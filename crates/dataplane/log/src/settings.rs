@@ -26,6 +26,8 @@ pub struct LogSettings {
     pub retention_ms: u64,
     /// The same for what a partition holds beyond this many bytes; 0 = any size.
     pub retention_bytes: u64,
+    /// A start whose WAL is damaged goes on without the commits that are missing, instead of ending with `LOG-015`.
+    pub accept_lost_commits: bool,
 }
 
 impl Default for LogSettings {
@@ -41,6 +43,7 @@ impl Default for LogSettings {
             retention_check_interval_ms: 60_000,
             retention_ms: 7 * 24 * 3600 * 1000,
             retention_bytes: 0,
+            accept_lost_commits: false,
         }
     }
 }

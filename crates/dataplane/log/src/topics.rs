@@ -222,7 +222,8 @@ impl Committer {
     /// What a checkpoint made now says.
     pub(crate) fn state(&self, clean: bool) -> Checkpoint {
         let topics = self.topics.iter().map(|(name, topic)| topic_state(name, topic, self.writers.range((topic.id, 0)..)));
-        Checkpoint { clean, wal: self.wal.position(), next_topic: self.next_topic, topics: topics.collect() }
+        let wal_file_bytes = self.settings.wal_file_bytes;
+        Checkpoint { clean, wal: self.wal.position(), wal_file_bytes, next_topic: self.next_topic, topics: topics.collect() }
     }
 }
 

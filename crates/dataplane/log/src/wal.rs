@@ -6,6 +6,7 @@ use mainstem_env::{Disk, DiskFile, OpenMode};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +14,8 @@ use std::sync::Arc;
 pub const RECORD_HEADER_BYTES: usize = 16;
 /// Free files kept for the next round; more are removed.
 const FREE_FILES_MAX: usize = 3;
+/// Read at once when looking for records behind a gap.
+const SCAN_BYTES: u64 = 1 << 20;
 /// Sequence numbers left out at a start, so that a record which was cut off can never be continued by its own successor.
 pub const SEQUENCE_JUMP: u64 = 1 << 32;
 
@@ -64,6 +67,25 @@ fn record_at(file: &WalFile, offset: u64, sequence: u64, payload: &mut Vec<u8>) 
     Ok(crc32c::crc32c_append(crc32c::crc32c(&header[4..]), payload) == crc)
 }
 
+/// Whether a whole record with one of these sequence numbers stands anywhere from a byte on.
+fn has_record(file: &WalFile, from: u64, sequences: &Range<u64>) -> io::Result<bool> {
+    let (mut payload, mut chunk) = (Vec::new(), Vec::new());
+    let mut at = from;
+    while at + RECORD_HEADER_BYTES as u64 <= file.bytes {
+        chunk.resize(SCAN_BYTES.min(file.bytes - at) as usize, 0);
+        file.file.read_exact_at(&mut chunk, at)?;
+        for (n, window) in chunk.windows(RECORD_HEADER_BYTES).enumerate() {
+            let header = window.try_into().ok().and_then(parse_header);
+            let Some((_, _, sequence)) = header.filter(|(_, _, sequence)| sequences.contains(sequence)) else { continue };
+            if record_at(file, at + n as u64, sequence, &mut payload)? {
+                return Ok(true);
+            }
+        }
+        at += (chunk.len() - (RECORD_HEADER_BYTES - 1)) as u64;
+    }
+    Ok(false)
+}
+
 fn parse_header(header: &[u8; RECORD_HEADER_BYTES]) -> Option<(u32, u32, u64)> {
     let crc = u32::from_le_bytes(header[..4].try_into().ok()?);
     let length = u32::from_le_bytes(header[4..8].try_into().ok()?);
@@ -87,31 +109,63 @@ impl Wal {
 
     /// Shows the payload of every whole record from `start` on; returns the sequence number after the last.
     pub fn replay<E: From<io::Error>>(&self, start: WalStart, mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<u64, E> {
+        self.walk(start, &mut Vec::new(), |_, payload| each(payload))
+    }
+
+    /// The same; `each` also gets where the record ends: the number of its file and the byte in it.
+    fn walk<E: From<io::Error>>(
+        &self,
+        start: WalStart,
+        payload: &mut Vec<u8>,
+        mut each: impl FnMut((u64, u64), &[u8]) -> Result<(), E>,
+    ) -> Result<u64, E> {
         let (mut sequence, mut offset) = (start.sequence, start.offset);
         let mut current = self.free.iter().position(|file| file.number == start.file);
-        let mut payload = Vec::new();
         loop {
             let here = match current {
-                Some(at) => record_at(&self.free[at], offset, sequence, &mut payload)?,
+                Some(at) => record_at(&self.free[at], offset, sequence, payload)?,
                 None => false,
             };
             if !here {
                 // The next record may be the first of another file.
                 current = None;
                 for (at, file) in self.free.iter().enumerate() {
-                    if record_at(file, 0, sequence, &mut payload)? {
+                    if record_at(file, 0, sequence, payload)? {
                         current = Some(at);
                     }
                 }
                 offset = 0;
-                if current.is_none() {
-                    return Ok(sequence);
-                }
             }
-            each(&payload)?;
+            let Some(at) = current else { return Ok(sequence) };
             offset += (RECORD_HEADER_BYTES + payload.len()) as u64;
+            each((self.free[at].number, offset), payload)?;
             sequence += 1;
         }
+    }
+
+    /// Where records that were committed are missing, if a replay from `start` would leave out any: the file, and what is wrong with it.
+    /// Only the last record can be one that was being written, so one that stands behind a gap proves that what is missing was committed.
+    /// `file_bytes`: the size each file was made with; 0: not known.
+    pub fn damage(&self, start: WalStart, file_bytes: u64) -> io::Result<Option<(PathBuf, &'static str)>> {
+        let mut ended = (start.file, start.offset);
+        let mut payload = Vec::new();
+        let sequence = self.walk(start, &mut payload, |at, _| {
+            ended = at;
+            Ok::<_, io::Error>(())
+        })?;
+        let path = path_of(&self.dir, ended.0);
+        let Some(last) = self.free.iter().find(|file| file.number == ended.0) else { return Ok(Some((path, "is missing"))) };
+        if last.bytes < file_bytes.max(ended.1) {
+            return Ok(Some((path, "is shorter than it was made")));
+        }
+        let later = sequence + 1..sequence.saturating_add(SEQUENCE_JUMP);
+        for file in &self.free {
+            let from = if file.number == ended.0 { ended.1 } else { 0 };
+            if has_record(file, from, &later)? {
+                return Ok(Some((path, "has a record that is not what was written, and whole ones follow")));
+            }
+        }
+        Ok(None)
     }
 
     /// Begins anew with `sequence` in a file of the right size, and returns where the first record will stand. Nothing is overwritten
