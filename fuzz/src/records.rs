@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use mainstem_env::Env;
-use mainstem_envelope::{Decoder, Schemas, decode_barrier, decode_table_record};
-use mainstem_log::{EventLog, LocalLog, LogSettings, RecordBatchBuilder};
-use mainstem_types::{Column, ColumnId, ColumnType, Identity, TableName, TableSchema, UpstreamId};
+use mainstem_envelope::{Decoder, Schemas};
+use mainstem_eventlog::{EventLog, RecordBatchBuilder, Value};
+use mainstem_log::{LocalLog, LogSettings};
+use mainstem_types::{Barrier, Column, ColumnId, ColumnType, Identity, TableName, TableRecord, TableSchema, UpstreamId};
 use std::sync::{Arc, LazyLock};
 
 /// Where the fields of a record batch lie (Kafka's format, "Record Batch").
@@ -14,7 +15,7 @@ const ATTRIBUTES_AT: usize = 21;
 
 /// Record batches as they are, and as one whole batch.
 pub fn batch(bytes: &[u8]) {
-    let _ = mainstem_log::records(&Bytes::copy_from_slice(bytes));
+    let _ = mainstem_eventlog::records(&Bytes::copy_from_slice(bytes));
     if bytes.len() > ATTRIBUTES_AT {
         let mut whole = bytes.to_vec();
         let length = (bytes.len() - LENGTH_AT - 4) as i32;
@@ -22,15 +23,15 @@ pub fn batch(bytes: &[u8]) {
         let sum = crc32c::crc32c(&whole[ATTRIBUTES_AT..]);
         whole[CRC_AT..CRC_AT + 4].copy_from_slice(&sum.to_be_bytes());
         let whole = Bytes::from(whole);
-        let _ = mainstem_log::records(&whole);
+        let _ = mainstem_eventlog::records(&whole);
         mainstem_log::decode_any(&whole);
     }
 }
 
 /// Values of `_mainstem.barriers` and `_mainstem.tables`.
 pub fn control(bytes: &[u8]) {
-    let _ = decode_barrier(bytes);
-    let _ = decode_table_record(bytes);
+    let _ = Barrier::decode(bytes);
+    let _ = TableRecord::decode(bytes);
 }
 
 /// Headers that the decoder reads, chosen by the first byte's bits.

@@ -6,7 +6,8 @@ use crate::data_dir::DataDir;
 use crate::registry;
 use mainstem_connector::{Severity, SourceSettings};
 use mainstem_env::Env;
-use mainstem_log::{EventLog, LocalLog, PartitionInfo, records};
+use mainstem_eventlog::{EventLog, PartitionInfo, PartitionReader};
+use mainstem_log::LocalLog;
 use mainstem_types::{Error, Result, SourceName};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -85,12 +86,10 @@ pub async fn describe(env: Env, config: &Config, topic: &str) -> Result<()> {
 pub async fn read(env: Env, config: &Config, topic: &str) -> Result<()> {
     let (_data, log) = open(env, config)?;
     for p in partitions(&log, topic)? {
-        let mut offset = p.start;
-        while offset < p.end {
-            let from = offset;
-            // A batch may begin before the offset asked for.
-            for record in records(&log.read(&p.at, from, 1 << 20).await?.batches)?.into_iter().filter(|r| r.offset >= from) {
-                offset = record.offset + 1;
+        let mut reader = PartitionReader::new(&*log, p.at.clone(), p.start);
+        while reader.next() < p.end {
+            let Some(records) = reader.records().await? else { break };
+            for record in records {
                 println!(
                     "{}\t{}\t{}\t{}\t{}",
                     p.at,
@@ -142,16 +141,11 @@ pub async fn verify(env: Env, config: &Config) -> Result<ExitCode> {
 }
 
 async fn verify_partition(log: &LocalLog, p: &PartitionInfo) -> Result<u64> {
-    let (mut offset, mut count) = (p.start, 0);
-    while offset < p.end {
-        let before = offset;
-        for record in records(&log.read(&p.at, offset, 4 << 20).await?.batches)?.iter().filter(|r| r.offset >= before) {
-            offset = record.offset + 1;
-            count += 1;
-        }
-        if offset == before {
-            return Err(Error::corrupt(codes::DAMAGED, format!("nothing can be read at offset {offset}")));
-        }
+    let (mut reader, mut count) = (PartitionReader::new(log, p.at.clone(), p.start), 0);
+    while reader.next() < p.end {
+        let records = reader.records().await?;
+        let none = || Error::corrupt(codes::DAMAGED, format!("nothing can be read at offset {}", reader.next()));
+        count += records.ok_or_else(none)?.len() as u64;
     }
     Ok(count)
 }

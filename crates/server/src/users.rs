@@ -3,13 +3,11 @@
 use crate::config::Config;
 use crate::offline;
 use mainstem_env::Env;
-use mainstem_identity::users::TOPIC;
-use mainstem_identity::{Mechanism, User, Users, Verifier};
-use mainstem_log::{Cleanup, EventLog, PartitionAppend, RecordBatchBuilder, TopicConfig, TopicPartition, records};
+use mainstem_eventlog::EventLog;
+use mainstem_identity::{Mechanism, Users, Verifier};
 use mainstem_pgwire::Credentials;
 use mainstem_types::ids::ADMIN;
 use mainstem_types::{Error, Result};
-use std::collections::BTreeMap;
 use std::io::{BufRead, IsTerminal, Write};
 use std::sync::Arc;
 
@@ -30,40 +28,6 @@ impl Credentials for PgUsers {
     }
 }
 
-/// Reads the users from their topic, which is made when there is none.
-pub async fn open(env: &Env, log: Arc<dyn EventLog>) -> Result<Users> {
-    let config = TopicConfig { partitions: 1, cleanup: Cleanup::Compact, retention_ms: None, retention_bytes: None };
-    log.create_topic(TOPIC, config).await?;
-    let (at, mut users, mut offset) = (TopicPartition::new(TOPIC, 0), BTreeMap::new(), 0);
-    loop {
-        let fetched = log.read(&at, offset, 1 << 20).await?;
-        if fetched.batches.is_empty() {
-            break;
-        }
-        for record in records(&fetched.batches)? {
-            offset = record.offset + 1;
-            let Some(key) = record.key else { continue };
-            let name = String::from_utf8_lossy(&key).into_owned();
-            match record.value {
-                Some(value) => drop(users.insert(name, User::decode(&value)?)),
-                None => drop(users.remove(&name)),
-            }
-        }
-    }
-    let clock = env.clock.clone();
-    let write = move |name: String, value: Option<Vec<u8>>| -> futures::future::BoxFuture<'static, Result<()>> {
-        let (log, now_ms) = (log.clone(), clock.now_us() / 1000);
-        Box::pin(async move {
-            let mut batch = RecordBatchBuilder::new(now_ms);
-            batch.push(now_ms, Some(name.as_bytes()), value.as_deref(), &[]);
-            let to = TopicPartition::new(TOPIC, 0);
-            log.append(vec![PartitionAppend { to, records: batch.records(), batches: batch.finish() }], None).await?;
-            Ok(())
-        })
-    };
-    Ok(Users::new(env.clone(), users, Box::new(write)))
-}
-
 /// Makes `admin` when there is none. Returns the password that was made and is shown once, if one was.
 pub async fn make_admin(env: &Env, users: &Users, given: Option<String>) -> Result<Option<String>> {
     if users.exists(ADMIN) {
@@ -78,7 +42,7 @@ pub async fn make_admin(env: &Env, users: &Users, given: Option<String>) -> Resu
 pub async fn set_password(env: Env, config: &Config, name: &str) -> Result<()> {
     let (_data, log) = offline::open(env.clone(), config)?;
     let face: Arc<dyn EventLog> = log.clone();
-    let users = open(&env, face).await?;
+    let users = Users::open(env.clone(), face).await?;
     let known = users.exists(name);
     let done = match password(name) {
         Ok(password) => users.set_password(name, &password).await,

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 const RULE: &str = "arrows";
 
-/// Inside the data plane, against the flow of data: what each crate may know beside `base` and `governance`.
+/// Inside the data plane, against the flow of data: what each crate may know beside `types`, `env` and `governance`.
 const DATAPLANE: [(&str, &[&str]); 6] = [
     ("connector", &[]),
-    ("log", &[]),
-    ("envelope", &["log"]),
-    ("pipeline", &["connector", "envelope", "log"]),
-    ("warehouse", &["envelope", "log"]),
+    ("log", &["eventlog"]),
+    ("envelope", &["eventlog"]),
+    ("pipeline", &["connector", "envelope", "eventlog"]),
+    ("warehouse", &["envelope", "eventlog"]),
     ("query", &["warehouse"]),
 ];
 
@@ -21,7 +21,7 @@ const FENCED: [(&str, &[&str]); 7] = [
     ("datafusion-*", &["crates/dataplane/query"]),
     ("parquet", &["crates/dataplane/warehouse", "crates/dataplane/query"]),
     ("axum", &["crates/endpoints/http"]),
-    ("kafka-protocol", &["crates/dataplane/log"]),
+    ("kafka-protocol", &["crates/base/eventlog"]),
     ("postgres-protocol", &["crates/dataplane/connectors"]),
     ("tokio-postgres", &["crates/dataplane/connectors"]),
 ];
@@ -45,6 +45,7 @@ struct Manifest<'a> {
 enum Layer<'a> {
     Types,
     Env,
+    EventLog,
     Governance,
     Dataplane(&'a str),
     Connector,
@@ -63,6 +64,7 @@ fn layer(dir: &str) -> Option<Layer<'_>> {
     Some(match parts[..] {
         ["crates", "base", "types"] => Layer::Types,
         ["crates", "base", "env"] => Layer::Env,
+        ["crates", "base", "eventlog"] => Layer::EventLog,
         ["crates", "governance", _] => Layer::Governance,
         ["crates", "dataplane", "connectors", _] => Layer::Connector,
         ["crates", "dataplane", name] => Layer::Dataplane(name),
@@ -79,7 +81,9 @@ fn layer(dir: &str) -> Option<Layer<'_>> {
 
 /// Whether the one may name the other in `[dependencies]`.
 fn may(from: Layer<'_>, to: Layer<'_>) -> bool {
-    use Layer::{Connector, Dataplane, Dev, Endpoint, Env, Governance, Listener, Operations, Server, Tests, Types, Xtask};
+    use Layer::{
+        Connector, Dataplane, Dev, Endpoint, Env, EventLog, Governance, Listener, Operations, Server, Tests, Types, Xtask,
+    };
     match (from, to) {
         (_, Tests | Xtask | Server) => false,
         (Tests, _) => true,
@@ -89,14 +93,30 @@ fn may(from: Layer<'_>, to: Layer<'_>) -> bool {
         (_, Dev) => false,
         (Server, _) => true,
         (_, Connector) => false,
-        (Governance, to) => to == Governance,
+        (EventLog, _) => false,
+        (Governance, to) => matches!(to, Governance | EventLog),
         (Endpoint, Listener) => true,
         (Endpoint | Listener | Operations, to) => matches!(to, Governance | Operations),
+        (Dev, EventLog) => true,
         (Connector | Dev, to) => to == Dataplane("connector"),
         (Dataplane("connector"), _) => false,
         (Dataplane(_), Governance) => true,
-        (Dataplane(from), Dataplane(to)) => DATAPLANE.iter().any(|(name, knows)| *name == from && knows.contains(&to)),
+        (Dataplane(from), EventLog) => knows(from, "eventlog"),
+        (Dataplane(from), Dataplane(to)) => knows(from, to),
         (Dataplane(_), _) => false,
+    }
+}
+
+fn knows(from: &str, to: &str) -> bool {
+    DATAPLANE.iter().any(|(name, knows)| *name == from && knows.contains(&to))
+}
+
+/// Whether the one may name the other in `[dev-dependencies]` alone: tests want the tools, and a real log below what writes to one.
+fn may_in_tests(from: Layer<'_>, to: Layer<'_>) -> bool {
+    match to {
+        Layer::Dev => true,
+        Layer::Dataplane("log") => matches!(from, Layer::Governance | Layer::Dataplane(_)),
+        _ => false,
     }
 }
 
@@ -117,7 +137,7 @@ pub fn check(tree: &Tree) -> Vec<Violation> {
         for (dependency, dev) in &manifest.dependencies {
             let line = line_of(manifest.text, dependency);
             if let Some(to) = layers.get(dependency.as_str()) {
-                let allowed = may(manifest.layer, *to) || (*dev && *to == Layer::Dev);
+                let allowed = may(manifest.layer, *to) || (*dev && may_in_tests(manifest.layer, *to));
                 if !allowed {
                     found.push(Violation::new(
                         manifest.path,
@@ -204,6 +224,9 @@ fn forbidden(manifest: &Manifest<'_>, dependency: &str, to: Layer<'_>) -> String
 fn advice(from: Layer<'_>, to: Layer<'_>) -> &'static str {
     match (from, to) {
         (_, Layer::Dev) => "move it to [dev-dependencies]",
+        (_, Layer::Dataplane("log")) => {
+            "only `server`, `tests` and `benches` name the log on disk: go through its contract, `base/eventlog`"
+        }
         (_, Layer::Connector) => "only `server`, `tests` and `benches` name a connector: go through the contract in `connector`",
         (Layer::Endpoint, _) => "doors reach engines through the service traits in `types`; `server` puts the engine in",
         (Layer::Dev, _) => "testkit knows `base` and the contract only, so that every crate can test with it",
@@ -263,14 +286,15 @@ mod tests {
         check(&tree(&files))
     }
 
-    const ALL: [&str; 9] = [
+    const ALL: [&str; 10] = [
         "crates/base/types:",
         "crates/base/env: mainstem-types",
+        "crates/base/eventlog: mainstem-types mainstem-env",
         "crates/dataplane/connector: mainstem-types",
         "crates/dataplane/connectors/postgres: mainstem-connector",
-        "crates/dataplane/log: mainstem-env",
-        "crates/dataplane/envelope: mainstem-log",
-        "crates/dataplane/warehouse: mainstem-log mainstem-envelope",
+        "crates/dataplane/log: mainstem-env mainstem-eventlog",
+        "crates/dataplane/envelope: mainstem-eventlog",
+        "crates/dataplane/warehouse: mainstem-eventlog mainstem-envelope dev:mainstem-log",
         "crates/dev/testkit: mainstem-connector",
         "crates/endpoints/http: mainstem-types axum",
     ];
@@ -287,6 +311,12 @@ mod tests {
     fn arrows_point_down() {
         expect(house(&ALL), &[]);
         with("crates/base/types: mainstem-env", &["crates/base/types/Cargo.toml:4 must not know"]);
+        with("crates/base/env: mainstem-eventlog", &["crates/base/env/Cargo.toml:4 must not know"]);
+        with("crates/base/eventlog: mainstem-log", &["crates/base/eventlog/Cargo.toml:4 must not know"]);
+        with("crates/governance/identity: mainstem-eventlog dev:mainstem-log", &[]);
+        with("crates/governance/identity: mainstem-connector", &["crates/governance/identity/Cargo.toml:4 must not know"]);
+        with("crates/dataplane/warehouse: mainstem-log", &["crates/dataplane/warehouse/Cargo.toml:4 must not know"]);
+        with("crates/dataplane/connector: mainstem-eventlog", &["crates/dataplane/connector/Cargo.toml:4 must not know"]);
         with("crates/dataplane/connector: mainstem-log", &["crates/dataplane/connector/Cargo.toml:4 must not know"]);
         with(
             "crates/dataplane/connectors/files: mainstem-postgres",
@@ -298,9 +328,11 @@ mod tests {
         with("crates/dataplane/query: mainstem-log", &["crates/dataplane/query/Cargo.toml:4 mainstem-log"]);
         with("crates/endpoints/listener: mainstem-env", &[]);
         with("crates/endpoints/kafka: mainstem-http", &["crates/endpoints/kafka/Cargo.toml:4 must not know"]);
+        with("crates/dataplane/query: mainstem-eventlog", &["crates/dataplane/query/Cargo.toml:4 mainstem-eventlog"]);
+        with("crates/endpoints/http: axum mainstem-eventlog", &["crates/endpoints/http/Cargo.toml:5 mainstem-eventlog"]);
         with("crates/endpoints/http: axum mainstem-warehouse", &["crates/endpoints/http/Cargo.toml:5 mainstem-warehouse"]);
         with("crates/dataplane/pipeline: mainstem-postgres", &["crates/dataplane/pipeline/Cargo.toml:4 mainstem-postgres"]);
-        with("crates/server: mainstem-postgres mainstem-warehouse mainstem-http", &[]);
+        with("crates/server: mainstem-log mainstem-postgres mainstem-warehouse mainstem-http", &[]);
         with("tests: mainstem-postgres mainstem-testkit", &[]);
         with("xtask: mainstem-types", &["xtask/Cargo.toml:4 mainstem-types"]);
     }
@@ -310,6 +342,9 @@ mod tests {
         with("crates/dataplane/log: dev:mainstem-testkit", &[]);
         with("crates/dataplane/log: mainstem-testkit", &["crates/dataplane/log/Cargo.toml:4 for tests"]);
         with("crates/server: mainstem-testkit", &["crates/server/Cargo.toml:4 for tests"]);
+        with("crates/dev/testkit: mainstem-eventlog", &[]);
+        with("crates/dataplane/envelope: dev:mainstem-log", &[]);
+        with("crates/endpoints/http: axum dev:mainstem-log", &["crates/endpoints/http/Cargo.toml:6 mainstem-log"]);
         with("crates/dev/testkit: mainstem-log", &["crates/dev/testkit/Cargo.toml:4 mainstem-log"]);
         with("crates/dataplane/pipeline: dev:mainstem-postgres", &["crates/dataplane/pipeline/Cargo.toml:5 mainstem-postgres"]);
     }

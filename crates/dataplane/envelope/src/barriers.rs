@@ -1,22 +1,15 @@
-//! Barriers and table records as JSON records of their topics: rare or small, and readable with any Kafka tool.
+//! Barriers and table records as JSON records of their topics: rare or small, and readable with any Kafka tool. `KeyedReader` reads them.
 
-use crate::codes;
-use mainstem_log::{PartitionAppend, RecordBatchBuilder, TopicPartition};
+use mainstem_eventlog::{PartitionAppend, RecordBatchBuilder, TopicPartition};
 use mainstem_types::barrier::{BARRIER_TOPIC, TABLE_TOPIC};
-use mainstem_types::{Barrier, Error, Result, TableRecord, TableState};
+use mainstem_types::{Barrier, TableRecord, TableState};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 /// One record for `_mainstem.barriers`, key = source name.
 pub fn barrier_append(barrier: &Barrier, now_ms: i64) -> PartitionAppend {
     let mut builder = RecordBatchBuilder::new(now_ms);
     builder.push(now_ms, Some(barrier.source.as_str().as_bytes()), Some(&json(barrier)), &[]);
     append(BARRIER_TOPIC, builder)
-}
-
-/// The value of a record of `_mainstem.barriers`; bad bytes are an error (`REC-004`), never a panic.
-pub fn decode_barrier(value: &[u8]) -> Result<Barrier> {
-    parse(BARRIER_TOPIC, value)
 }
 
 /// Records for `_mainstem.tables`, key = table id; `Dropped` writes a tombstone.
@@ -30,11 +23,6 @@ pub fn table_append(records: &[&TableRecord], now_ms: i64) -> PartitionAppend {
     append(TABLE_TOPIC, builder)
 }
 
-/// The value of a record of `_mainstem.tables`; bad bytes are an error (`REC-004`), never a panic.
-pub fn decode_table_record(value: &[u8]) -> Result<TableRecord> {
-    parse(TABLE_TOPIC, value)
-}
-
 fn append(topic: &str, builder: RecordBatchBuilder) -> PartitionAppend {
     let records = builder.records();
     PartitionAppend { to: TopicPartition::new(topic, 0), batches: builder.finish(), records }
@@ -43,9 +31,4 @@ fn append(topic: &str, builder: RecordBatchBuilder) -> PartitionAppend {
 /// These types have no map with keys other than text, the only thing that JSON cannot hold; an empty value would be refused when read.
 fn json<T: Serialize>(value: &T) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
-}
-
-fn parse<T: DeserializeOwned>(topic: &str, value: &[u8]) -> Result<T> {
-    serde_json::from_slice(value)
-        .map_err(|e| Error::corrupt(codes::BAD_CONTROL_RECORD, format!("a record of {topic} cannot be read")).caused_by(e))
 }

@@ -8,7 +8,7 @@ use crate::encode::{BEFORE_HEADER, GENERATION_HEADER, NEW_KEY_HEADER, ORDER_HEAD
 use crate::metrics::DECODED_RECORDS;
 use crate::source_block::{SourceFacts, read_source};
 use bytes::Bytes;
-use mainstem_log::RecordRef;
+use mainstem_eventlog::RecordRef;
 use mainstem_types::{ChangeBatch, ColumnId, Error, Generation, Op, Result, TableSchema, Tx};
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ impl Decoder {
         let mut items = Vec::new();
         let mut changes: Option<Changes> = None;
         let mut next = from;
-        for record in mainstem_log::records(batches)? {
+        for record in mainstem_eventlog::records(batches)? {
             if record.offset < from || record.offset >= end {
                 continue;
             }

@@ -7,7 +7,7 @@ use crate::cells::Image;
 use crate::codes;
 use crate::source_block::{EncodeContext, SourceBlock};
 use bytes::Bytes;
-use mainstem_log::{PartitionAppend, RecordBatchBuilder, TopicPartition};
+use mainstem_eventlog::{PartitionAppend, RecordBatchBuilder, TopicPartition};
 use mainstem_types::{ChangeBatch, ColumnId, Error, Generation, Op, Result, TableSchema, Tx};
 
 /// Uncompressed bytes at which a record batch ends; one record may be larger.

@@ -16,7 +16,7 @@ mod source_block;
 pub mod tail;
 mod zoned;
 
-pub use barriers::{barrier_append, decode_barrier, decode_table_record, table_append};
+pub use barriers::{barrier_append, table_append};
 pub use decode::{Decoder, TopicItem};
 pub use encode::{encode, encode_generation};
 pub use schemas::{SCHEMA_TOPIC, SchemaIds, Schemas};

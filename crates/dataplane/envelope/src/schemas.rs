@@ -2,17 +2,17 @@
 
 use crate::avro_schema::{TABLE_SCHEMA_PROPERTY, key_schema, value_schema};
 use crate::codes;
-use mainstem_log::{Cleanup, EventLog, PartitionAppend, RecordBatchBuilder, RecordRef, TopicConfig, TopicPartition};
+use mainstem_eventlog::{Change, EventLog, KeyedReader, PartitionAppend, TopicConfig, keyed_append};
 use mainstem_types::{Error, Result, TableSchema};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// The registry's topic: one partition, policy compact.
 pub const SCHEMA_TOPIC: &str = "_schemas";
-
-const READ_BYTES: usize = 1 << 20;
 
 /// The ids in front of a record's key and value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct SchemaIds {
 }
 
 /// A record's key. Field order is Confluent's: the bytes of a key are its identity in a compacted topic.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Key {
     keytype: String,
     #[serde(default)]
@@ -33,9 +33,32 @@ struct Key {
     magic: i32,
 }
 
-/// A record's value as we write it.
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl FromStr for Key {
+    type Err = serde_json::Error;
+
+    fn from_str(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+}
+
+/// A record's value.
 #[derive(Serialize, Deserialize)]
-struct Value {
+#[serde(untagged)]
+enum Value {
+    Schema(Version),
+    /// Of another kind of key: a registry's own configuration.
+    Other(serde_json::Value),
+}
+
+/// A schema as we write it.
+#[derive(Serialize, Deserialize)]
+struct Version {
     subject: String,
     version: i32,
     id: i32,
@@ -46,25 +69,23 @@ struct Value {
 
 /// All schemas by id, and ids by subject and text.
 pub struct Schemas {
-    log: Arc<dyn EventLog>,
+    topic: tokio::sync::Mutex<KeyedReader<Key, Value>>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Offset up to which the topic was read.
-    next: i64,
     id_max: i32,
     texts: HashMap<i32, Arc<str>>,
     ids: HashMap<Arc<str>, i32>,
-    subjects: HashMap<String, BTreeMap<i32, Version>>,
+    subjects: HashMap<String, BTreeMap<i32, Known>>,
     /// Table schemas parsed out of texts.
     tables: HashMap<i32, Arc<TableSchema>>,
     /// The last answer per topic, once it is durable: the way of every batch.
     known: HashMap<String, (TableSchema, SchemaIds)>,
 }
 
-struct Version {
+struct Known {
     id: i32,
     /// Read back from the topic; until then its record is handed out again.
     durable: bool,
@@ -73,9 +94,9 @@ struct Version {
 impl Schemas {
     /// Reads the whole topic (made when missing).
     pub async fn load(log: Arc<dyn EventLog>) -> Result<Self> {
-        let config = TopicConfig { partitions: 1, cleanup: Cleanup::Compact, retention_ms: None, retention_bytes: None };
-        log.create_topic(SCHEMA_TOPIC, config).await?;
-        let schemas = Self { log, state: Mutex::new(State::default()) };
+        log.create_topic(SCHEMA_TOPIC, TopicConfig::compacted()).await?;
+        let topic = tokio::sync::Mutex::new(KeyedReader::new(log, SCHEMA_TOPIC));
+        let schemas = Self { topic, state: Mutex::default() };
         schemas.refresh().await?;
         Ok(schemas)
     }
@@ -83,23 +104,10 @@ impl Schemas {
     /// Reads what was appended to the topic since: after an append that carried records of [`Schemas::ids`] (they count as durable only
     /// then, so that a failed append cannot leave an id without its schema), and when another process wrote to it.
     pub async fn refresh(&self) -> Result<()> {
-        let at = TopicPartition::new(SCHEMA_TOPIC, 0);
-        loop {
-            let from = self.state.lock().next;
-            let fetched = self.log.read(&at, from, READ_BYTES).await?;
-            let records = mainstem_log::records(&fetched.batches)?;
-            let mut state = self.state.lock();
-            let mut next = from.max(fetched.start);
-            for record in records.iter().filter(|record| record.offset >= from) {
-                state.read(record)?;
-                next = next.max(record.offset + 1);
-            }
-            let stuck = next == from;
-            state.next = state.next.max(next);
-            if stuck || next >= fetched.end {
-                return Ok(());
-            }
-        }
+        let mut topic = self.topic.lock().await;
+        let changes = topic.read().await?;
+        let mut state = self.state.lock();
+        changes.into_iter().try_for_each(|change| state.read(change))
     }
 
     /// The ids of a table's schemas under `<topic>-key` and `<topic>-value`, and the records to be appended in or before the first append
@@ -116,19 +124,19 @@ impl Schemas {
         }
         let value_text = value_schema(topic, schema)
             .map_err(|e| Error::bug(codes::BAD_BATCH, format!("the schema of {} has no JSON form", schema.name)).caused_by(e))?;
-        let mut builder = RecordBatchBuilder::new(0);
+        let mut records = Vec::new();
         let key = match key_schema(topic, schema) {
-            Some(text) => Some(state.register(&format!("{topic}-key"), &text, &mut builder)?),
+            Some(text) => Some(state.register(&format!("{topic}-key"), &text, &mut records)?),
             None => None,
         };
-        let value = state.register(&format!("{topic}-value"), &value_text, &mut builder)?;
+        let value = state.register(&format!("{topic}-value"), &value_text, &mut records)?;
         let ids = SchemaIds { key, value };
-        let records = builder.records();
-        if records == 0 {
+        if records.is_empty() {
             state.known.insert(topic.to_string(), (schema.clone(), ids));
             return Ok((ids, None));
         }
-        Ok((ids, Some(PartitionAppend { to: TopicPartition::new(SCHEMA_TOPIC, 0), batches: builder.finish(), records })))
+        let part = keyed_append(SCHEMA_TOPIC, records.iter().map(|(key, value)| (key, Some(value))), 0)?;
+        Ok((ids, Some(part)))
     }
 
     /// The table schema of a value schema's id. `REC-003` when the id is not known; one that another process added is found
@@ -156,7 +164,7 @@ impl Schemas {
 
 impl State {
     /// The id of a text under a subject; adds the record to be appended when it is not durable there.
-    fn register(&mut self, subject: &str, text: &str, out: &mut RecordBatchBuilder) -> Result<i32> {
+    fn register(&mut self, subject: &str, text: &str, out: &mut Vec<(Key, Value)>) -> Result<i32> {
         let id = match self.ids.get(text) {
             Some(id) => *id,
             None => {
@@ -169,41 +177,38 @@ impl State {
         };
         let versions = self.subjects.entry(subject.to_string()).or_default();
         let version = match versions.iter().find(|(_, version)| version.id == id) {
-            Some((_, Version { durable: true, .. })) => return Ok(id),
+            Some((_, Known { durable: true, .. })) => return Ok(id),
             Some((version, _)) => *version,
             None => {
                 let version = versions.keys().next_back().map_or(1, |last| last.saturating_add(1));
-                versions.insert(version, Version { id, durable: false });
+                versions.insert(version, Known { id, durable: false });
                 version
             }
         };
         let key = Key { keytype: "SCHEMA".into(), subject: Some(subject.into()), version: Some(version), magic: 1 };
-        let value = Value { subject: subject.into(), version, id, schema: text.into(), deleted: false };
-        let json = serde_json::to_vec(&key).and_then(|key| Ok((key, serde_json::to_vec(&value)?)));
-        let (key, value) = json.map_err(|e| {
-            Error::bug(codes::BAD_CONTROL_RECORD, format!("the schema of {subject} has no JSON form")).caused_by(e)
-        })?;
-        out.push(0, Some(&key), Some(&value), &[]);
+        let value = Version { subject: subject.into(), version, id, schema: text.into(), deleted: false };
+        out.push((key, Value::Schema(value)));
         Ok(id)
     }
 
     /// Takes in a record of the topic. Kinds other than schemas (a registry's own configuration) are passed over.
-    fn read(&mut self, record: &RecordRef) -> Result<()> {
-        let bad = |e: serde_json::Error| {
-            let place = format!("the record at offset {} of {SCHEMA_TOPIC} is not in the registry's format", record.offset);
-            Error::corrupt(codes::BAD_CONTROL_RECORD, place).caused_by(e)
-        };
-        let Some(key) = &record.key else { return Ok(()) };
-        let key: Key = serde_json::from_slice(key).map_err(bad)?;
+    fn read(&mut self, change: Change<Key, Value>) -> Result<()> {
+        let Change { offset, key, value } = change;
         let (true, Some(subject), Some(version)) = (key.keytype == "SCHEMA", key.subject, key.version) else { return Ok(()) };
-        let Some(value) = &record.value else {
-            if let Some(versions) = self.subjects.get_mut(&subject) {
-                versions.remove(&version);
-                self.known.clear();
+        let value = match value {
+            Some(Value::Schema(value)) => value,
+            Some(Value::Other(_)) => {
+                let place = format!("the record at offset {offset} of {SCHEMA_TOPIC} is not in the registry's format");
+                return Err(Error::corrupt(codes::BAD_CONTROL_RECORD, place));
             }
-            return Ok(());
+            None => {
+                if let Some(versions) = self.subjects.get_mut(&subject) {
+                    versions.remove(&version);
+                    self.known.clear();
+                }
+                return Ok(());
+            }
         };
-        let value: Value = serde_json::from_slice(value).map_err(bad)?;
         // Records that use a deleted schema can still be read: its id stays.
         self.id_max = self.id_max.max(value.id);
         let text: Arc<str> = value.schema.into();
@@ -215,7 +220,7 @@ impl State {
             versions.remove(&version);
             self.known.clear();
         } else {
-            versions.insert(version, Version { id: value.id, durable: true });
+            versions.insert(version, Known { id: value.id, durable: true });
         }
         Ok(())
     }

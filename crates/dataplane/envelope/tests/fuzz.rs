@@ -4,7 +4,7 @@
 mod support;
 
 use mainstem_envelope::{Decoder, encode};
-use mainstem_log::{PartitionAppend, RecordBatchBuilder, TopicPartition, records};
+use mainstem_eventlog::{PartitionAppend, RecordBatchBuilder, TopicPartition, records};
 use mainstem_types::SourceName;
 use proptest::prelude::*;
 use support::*;

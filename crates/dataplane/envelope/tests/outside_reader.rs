@@ -6,7 +6,7 @@ mod support;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use mainstem_envelope::{SchemaIds, Schemas, encode};
-use mainstem_log::{EventLog, TopicPartition, records};
+use mainstem_eventlog::{EventLog, TopicPartition, records};
 use mainstem_types::{ChangeBatch, ColumnType, Identity, Op, SourceName, TableSchema};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
@@ -119,13 +119,15 @@ fn cases(batch: &ChangeBatch, out: &mut Vec<Value>) {
         let unchanged = batch.unchanged_of(row).iter().map(|id| batch.schema.index_of(*id).unwrap()).collect::<Vec<_>>();
         let new = row_json(&names, &batch.schema, &batch.rows, row, &unchanged);
         let old = batch.old_image(row).map(|(old, at)| row_json(&names, &batch.schema, old, at, &[]));
-        let mut line = |record: &mainstem_log::RecordRef, op: Op, before: Option<Option<Value>>, after: Option<Option<Value>>| {
-            if let (Some(before), Some(after)) = (before.map_or(Some(Value::Null), |x| x), after.map_or(Some(Value::Null), |x| x))
-            {
-                out.push(json!({ "id": ids.value, "schema": text(ids.value), "bytes": hex(record.value.as_ref().unwrap()),
+        let mut line =
+            |record: &mainstem_eventlog::RecordRef, op: Op, before: Option<Option<Value>>, after: Option<Option<Value>>| {
+                if let (Some(before), Some(after)) =
+                    (before.map_or(Some(Value::Null), |x| x), after.map_or(Some(Value::Null), |x| x))
+                {
+                    out.push(json!({ "id": ids.value, "schema": text(ids.value), "bytes": hex(record.value.as_ref().unwrap()),
                     "before": before, "after": after, "envelope": envelope_json(batch, row, op) }));
-            }
-        };
+                }
+            };
         match batch.ops[row] {
             Op::Truncate => line(record, Op::Truncate, None, None),
             Op::Delete => line(record, Op::Delete, Some(new), None),

@@ -2,11 +2,12 @@
 //! appends need not wait while segments are synced.
 
 use crate::codes;
-use crate::segment::Segment;
+use crate::files::{ignore_missing, sync_all};
+use crate::metrics;
+use crate::segment::{Active, Segment, SegmentState};
 use crate::wal::WalStart;
-use crate::writer::Active;
-use crate::{TopicConfig, metrics};
-use mainstem_env::{Disk, DiskFile};
+use mainstem_env::Disk;
+use mainstem_eventlog::TopicConfig;
 use mainstem_types::Result;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -18,7 +19,6 @@ pub const FILE_NAME: &str = "checkpoint";
 const FIRST_WORD: &str = "mainstem-log";
 /// 1 had no generations of segments.
 const VERSION: u32 = 2;
-const SYNC_THREADS_MAX: usize = 16;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Checkpoint {
@@ -45,15 +45,6 @@ pub struct PartitionState {
     #[serde(default)]
     pub clean_end: i64,
     pub segments: Vec<SegmentState>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SegmentState {
-    pub base: i64,
-    #[serde(default)]
-    pub generation: u32,
-    pub bytes: u64,
-    pub max_time_ms: i64,
 }
 
 impl Checkpoint {
@@ -150,34 +141,6 @@ pub fn perform(disk: &dyn Disk, dir: &Path, work: &Work) -> io::Result<()> {
     Ok(())
 }
 
-pub fn ignore_missing<T>(result: io::Result<T>) -> io::Result<Option<T>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Syncs files, several at once: one after the other each would wait for a journal commit of its own.
-pub fn sync_all(files: &[Arc<dyn DiskFile>]) -> io::Result<()> {
-    metrics::SYNCS.add(files.len() as u64);
-    let (Some((first, rest)), true) = (files.split_first(), files.len() > 1) else {
-        return files.iter().try_for_each(|file| file.sync());
-    };
-    let share = rest.len().div_ceil(SYNC_THREADS_MAX - 1);
-    let mut threads = Vec::new();
-    for chunk in rest.chunks(share) {
-        let chunk = chunk.to_vec();
-        threads.push(mainstem_env::spawn_thread("log-sync", move || chunk.iter().try_for_each(|file| file.sync()))?);
-    }
-    let mut result = first.sync();
-    for thread in threads {
-        let one = thread.join().unwrap_or_else(|_| Err(io::Error::other("a sync thread ended without an answer")));
-        result = result.and(one);
-    }
-    result
-}
-
 /// The thread that makes checkpoints in order.
 pub struct Checkpointer {
     work: mpsc::Sender<Work>,
@@ -226,8 +189,12 @@ mod tests {
     fn what_version_1_wrote_is_read() {
         let body = r#"{"clean":true,"wal":{"file":3,"offset":7,"sequence":9},"next_topic":2,"topics":[{"id":1,"name":"t","config":{"partitions":1,"cleanup":"compact","retention_ms":null,"retention_bytes":5},"partitions":[{"start":0,"end":8,"segments":[{"base":0,"bytes":77,"max_time_ms":6}]}]}]}"#;
         let text = format!("mainstem-log 1 {:08x}\n{body}", crc32c::crc32c(body.as_bytes()));
-        let config =
-            TopicConfig { partitions: 1, cleanup: crate::Cleanup::Compact, retention_ms: None, retention_bytes: Some(5) };
+        let config = TopicConfig {
+            partitions: 1,
+            cleanup: mainstem_eventlog::Cleanup::Compact,
+            retention_ms: None,
+            retention_bytes: Some(5),
+        };
         let segments = vec![SegmentState { base: 0, generation: 0, bytes: 77, max_time_ms: 6 }];
         let partitions = vec![PartitionState { start: 0, end: 8, clean_end: 0, segments }];
         let topics = vec![TopicState { id: 1, name: "t".to_owned(), config, partitions }];

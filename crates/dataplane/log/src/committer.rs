@@ -4,14 +4,17 @@
 use crate::checkpoint::{self, Checkpointer, Work};
 use crate::cleaner::Cleaner;
 use crate::entry::{Entry, PartitionKey};
+use crate::files::sync_all;
 use crate::partition::{Publication, TailBudget};
 use crate::queue::{Append, AskedTopic, Job, Part, Recovered, Shared, Topic, check_part};
 use crate::segment::Segment;
 use crate::settings::{COMPACT_SEGMENT_BYTES_MAX, LogSettings, SMALL_PART_BYTES};
 use crate::wal::Wal;
 use crate::writer::{Extent, Failure, Mark, Writer, unknown};
-use crate::{Seal, codes, metrics};
+use crate::{codes, metrics};
 use mainstem_env::{DiskFile, Moment};
+use mainstem_eventlog::Seal;
+use mainstem_eventlog::codes::{BAD_APPEND, PARTITION_HELD};
 use mainstem_types::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -247,7 +250,7 @@ impl Committer {
         }
         if let Some(seal) = seal {
             let made = catch_unwind(AssertUnwindSafe(|| seal(&staging.bases)));
-            let last = made.map_err(|_| Error::bug(codes::BAD_APPEND, "the seal of an append panicked"))?;
+            let last = made.map_err(|_| Error::bug(BAD_APPEND, "the seal of an append panicked"))?;
             let part = check_part(self.shared.find(&last.to)?, last.batches, last.records)?;
             self.stage_part(staging, transaction, part)?;
         }
@@ -258,7 +261,7 @@ impl Committer {
         let Some(writer) = self.writers.get_mut(&part.partition.key) else { return Err(unknown(&part.partition.at).into()) };
         if writer.held_by.is_some() && writer.held_by != transaction {
             let text = format!("an open transaction has {}; append again when it has ended", part.partition.at);
-            return Err(Error::retry(codes::PARTITION_HELD, text).into());
+            return Err(Error::retry(PARTITION_HELD, text).into());
         }
         if !staging.marks.iter().any(|(key, _)| *key == part.partition.key) {
             staging.marks.push((part.partition.key, writer.mark()));
@@ -356,7 +359,7 @@ impl Committer {
     fn reserve(&mut self) -> Result<(), Failure> {
         match self.wal.reserve()? {
             true => Ok(()),
-            false => Err(Error::fix(codes::BAD_APPEND, "an append has more parts than a WAL file holds")
+            false => Err(Error::fix(BAD_APPEND, "an append has more parts than a WAL file holds")
                 .hint("Raise wal_file_bytes, or append in smaller steps.")
                 .into()),
         }
@@ -371,7 +374,7 @@ impl Committer {
                 files.push(extent.active.file.clone());
             }
         }
-        checkpoint::sync_all(&files).map_err(|error| Failure::Refused(self.poison(error)))?;
+        sync_all(&files).map_err(|error| Failure::Refused(self.poison(error)))?;
         for extent in large() {
             let Some(writer) = self.writers.get_mut(&extent.key).filter(|writer| writer.dir_dirty) else { continue };
             match self.shared.env.disk.sync_dir(&writer.partition.dir) {

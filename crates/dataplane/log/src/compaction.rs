@@ -1,12 +1,12 @@
 //! Compaction of one partition of a compact topic, as Kafka's log cleaner does it: the last record per key stays, with its offset. The
 //! sealed segments are written anew beside the old ones; the next checkpoint decides which of them there are.
 
-use crate::batch::{self, HEADER_BYTES, RecordView};
-use crate::checkpoint::{SegmentState, sync_all};
+use crate::files::sync_all;
 use crate::index::Indexes;
-use crate::segment::{self, Segment};
+use crate::segment::{self, Segment, SegmentState};
 use bytes::Bytes;
 use mainstem_env::{Disk, DiskFile, OpenMode};
+use mainstem_eventlog::batch::{self, HEADER_BYTES, RecordView};
 use mainstem_types::Error;
 use std::collections::HashMap;
 use std::io;
@@ -304,7 +304,7 @@ impl OpenSegment {
 #[allow(clippy::unwrap_used, clippy::disallowed_methods)] // a test says what is wrong by failing; seeded randomness
 mod tests {
     use super::*;
-    use crate::RecordBatchBuilder;
+    use mainstem_eventlog::RecordBatchBuilder;
     use mainstem_testkit::disk::SimDisk;
     use rand::rngs::StdRng;
     use rand::{Rng, SeedableRng};
@@ -343,7 +343,8 @@ mod tests {
 
     fn content(disk: &dyn Disk, segments: &[Arc<Segment>]) -> Words {
         let read = |segment: &Arc<Segment>| batch::records(&disk.read(&segment.path("log")).unwrap().into()).unwrap();
-        let word = |record: crate::RecordRef| (record.offset, (record.key.unwrap()[0], record.value.map(|value| value[0])));
+        let word =
+            |record: mainstem_eventlog::RecordRef| (record.offset, (record.key.unwrap()[0], record.value.map(|value| value[0])));
         segments.iter().flat_map(read).map(word).collect()
     }
 

@@ -1,6 +1,6 @@
 //! What a WAL record says: a list of entries, all of which count or none. Numbers are little-endian; see `docs/rfcs/0001-log.md`.
 
-use crate::TopicConfig;
+use mainstem_eventlog::TopicConfig;
 
 /// A partition by its topic's number (given once, never again) and its own.
 pub type PartitionKey = (u32, i32);

@@ -2,7 +2,7 @@
 //! entries (greatest time so far, offset of that record's batch above the base), big-endian, one of each per 4 KiB of batches. Both are
 //! derived: a missing or damaged file costs a scan, never data.
 
-use crate::batch::BatchHeader;
+use mainstem_eventlog::batch::BatchHeader;
 
 /// Bytes of batches between two entries (Kafka: `index.interval.bytes`).
 const INTERVAL_BYTES: u64 = 4096;

@@ -3,10 +3,10 @@
 use crate::committer::Committer;
 use crate::queue::{Append, AskedTopic, Job, Part, Shared, check_part};
 pub use crate::settings::LogSettings;
-use crate::{EventLog, Fetched, LogTransaction, PartitionAppend, PartitionInfo, Seal, TopicConfig, TopicPartition};
 use crate::{codes, recovery};
 use async_trait::async_trait;
 use mainstem_env::{Disk, Env};
+use mainstem_eventlog::{EventLog, Fetched, LogTransaction, PartitionAppend, PartitionInfo, Seal, TopicConfig, TopicPartition};
 use mainstem_types::Result;
 use parking_lot::Mutex;
 use std::io;

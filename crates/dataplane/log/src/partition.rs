@@ -3,10 +3,12 @@
 use crate::codes;
 use crate::entry::PartitionKey;
 use crate::index::Indexes;
+use crate::metrics;
 use crate::segment::{self, Segment};
-use crate::{Cleanup, Fetched, TopicConfig, TopicPartition, metrics};
 use bytes::{Bytes, BytesMut};
 use mainstem_env::{Disk, DiskFile, OpenMode};
+use mainstem_eventlog::codes::{BAD_BATCH, OFFSET_OUT_OF_RANGE};
+use mainstem_eventlog::{Cleanup, Fetched, TopicConfig, TopicPartition};
 use mainstem_types::{Error, Result};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -218,8 +220,9 @@ impl Partition {
         let (start, end) = (visible.start, visible.end);
         if offset < start || offset > end {
             let text = format!("offset {offset} of {} is not between its start {start} and its end {end}", self.at);
-            return Err(Error::fix(codes::OFFSET_OUT_OF_RANGE, text)
-                .hint("Begin again at the start or the end; retention may have deleted it."));
+            return Err(
+                Error::fix(OFFSET_OUT_OF_RANGE, text).hint("Begin again at the start or the end; retention may have deleted it.")
+            );
         }
         if offset == end {
             return Ok(Found::Here(Fetched { batches: Bytes::new(), end, start }));
@@ -270,7 +273,7 @@ impl Partition {
             }
             // A compaction left nothing from here to the end of the segment. Of the last segment it takes nothing.
             offset = place.next.filter(|next| *next > offset).ok_or_else(|| {
-                Error::corrupt(codes::BAD_BATCH, format!("offset {offset} of {} is missing from its segment", self.at))
+                Error::corrupt(BAD_BATCH, format!("offset {offset} of {} is missing from its segment", self.at))
             })?;
         }
     }

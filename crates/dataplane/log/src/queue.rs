@@ -5,9 +5,10 @@ use crate::codes;
 use crate::compaction::{Compacted, Setback};
 use crate::entry::PartitionKey;
 use crate::partition::Partition;
-use crate::{Seal, TopicConfig, TopicPartition};
 use bytes::Bytes;
 use mainstem_env::Env;
+use mainstem_eventlog::codes::BAD_APPEND;
+use mainstem_eventlog::{Seal, TopicConfig, TopicPartition};
 use mainstem_types::{Error, Result};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::collections::HashMap;
@@ -150,11 +151,11 @@ impl Shared {
 /// Batches as a caller gave them, checked as far as offsets go; their checksums are those of who built them.
 pub fn check_part(partition: Arc<Partition>, batches: Bytes, records: u32) -> Result<Part> {
     let mut counted = 0_i64;
-    for item in crate::batch::headers(&batches) {
+    for item in mainstem_eventlog::batch::headers(&batches) {
         let (_, header) = item?;
         counted += i64::from(header.last_offset_delta) + 1;
     }
-    let contradiction = |what: String| Err(Error::bug(codes::BAD_APPEND, format!("an append to {}: {what}", partition.at)));
+    let contradiction = |what: String| Err(Error::bug(BAD_APPEND, format!("an append to {}: {what}", partition.at)));
     if counted != i64::from(records) || counted == 0 {
         return contradiction(format!("{records} records were announced, its batches hold {counted}"));
     }
@@ -165,7 +166,7 @@ pub fn check_part(partition: Arc<Partition>, batches: Bytes, records: u32) -> Re
         ));
     }
     if partition.is_compact() {
-        crate::batch::visit(&batches, |view| match view.key {
+        mainstem_eventlog::batch::visit(&batches, |view| match view.key {
             Some(_) => Ok(()),
             None => Err(codes::key_missing(&partition.at)),
         })?;

@@ -1,6 +1,6 @@
 //! Which sealed segments of a topic may go.
 
-use crate::{Cleanup, TopicConfig};
+use mainstem_eventlog::{Cleanup, TopicConfig};
 
 /// A sealed or active segment, oldest first.
 #[derive(Clone, Copy, Debug)]

@@ -1,13 +1,15 @@
 //! One segment file: whole batches from its base offset on. Sealed segments are opened when somebody reads them, not before.
 
-use crate::batch::{BatchHeader, HEADER_BYTES};
-use crate::checkpoint::{SegmentState, ignore_missing};
 use crate::codes;
+use crate::files::ignore_missing;
 use crate::index::Indexes;
 use bytes::Bytes;
 use mainstem_env::{Disk, DiskFile, OpenMode};
+use mainstem_eventlog::batch::{BatchHeader, HEADER_BYTES};
+use mainstem_eventlog::codes::BAD_BATCH;
 use mainstem_types::{Error, Result};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -27,6 +29,24 @@ pub struct Segment {
     max_time_ms: AtomicI64,
     /// There while the segment is written and until its index files are synced.
     pub indexes: Mutex<Option<Indexes>>,
+}
+
+/// A segment as a checkpoint has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SegmentState {
+    pub base: i64,
+    #[serde(default)]
+    pub generation: u32,
+    pub bytes: u64,
+    pub max_time_ms: i64,
+}
+
+/// The segment that is written.
+#[derive(Clone)]
+pub struct Active {
+    pub segment: Arc<Segment>,
+    pub file: Arc<dyn DiskFile>,
+    pub position: u64,
 }
 
 impl Segment {
@@ -123,7 +143,7 @@ pub fn scan(file: &dyn DiskFile, path: &Path, from: u64, to: u64, mut each: impl
         }
         let header = BatchHeader::parse(&chunk[(at - chunk_at) as usize..])?;
         if header.bytes as u64 > to - at {
-            return Err(Error::corrupt(codes::BAD_BATCH, format!("a batch in {} reaches beyond the end", path.display())));
+            return Err(Error::corrupt(BAD_BATCH, format!("a batch in {} reaches beyond the end", path.display())));
         }
         each(at, &header);
         at += header.bytes as u64;
@@ -167,7 +187,7 @@ pub fn read(file: &dyn DiskFile, path: &Path, from: u64, end: u64, offset: i64, 
     if at >= end {
         return Ok(Bytes::new());
     }
-    Err(Error::corrupt(codes::BAD_BATCH, format!("a batch in {} at byte {at} is cut off", path.display())))
+    Err(Error::corrupt(BAD_BATCH, format!("a batch in {} at byte {at} is cut off", path.display())))
 }
 
 /// Of a run of batches: the whole ones from the one that holds `offset` on, at least one, no more than about `bytes_max`. A last batch

@@ -1,6 +1,6 @@
 //! What an operator may set.
 
-use crate::TopicConfig;
+use mainstem_eventlog::TopicConfig;
 use serde::Deserialize;
 
 /// Settings of the log on disk. Sizes in bytes, times in milliseconds.

@@ -1,18 +1,23 @@
-//! Topics and retention, as the committer does them.
+//! Topics, retention and what compactions lead to, as the committer does them.
 
 use crate::checkpoint::{Checkpoint, PartitionState, TopicState};
 use crate::committer::Committer;
-use crate::entry::Entry;
+use crate::compaction::{Compacted, Setback};
+use crate::entry::{Entry, PartitionKey};
 use crate::partition::Partition;
 use crate::queue::{AskedTopic, Topic};
 use crate::retention::{Span, new_start};
+use crate::segment::Segment;
 use crate::writer::Writer;
-use crate::{TopicConfig, TopicPartition, codes, metrics};
+use crate::{codes, metrics};
+use mainstem_eventlog::codes::{BAD_TOPIC, PARTITION_HELD};
+use mainstem_eventlog::{TopicConfig, TopicPartition};
 use mainstem_types::{Error, Result};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 /// Partitions of one topic at most: each has files.
 const PARTITIONS_MAX: i32 = 10_000;
@@ -30,12 +35,12 @@ pub fn partition_dir(dir: &Path, name: &str, partition: i32) -> PathBuf {
 fn check_topic(name: &str, config: &TopicConfig) -> Result<()> {
     let legal = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
     if !legal || name.is_empty() || name == "." || name == ".." || name.len() > NAME_BYTES_MAX {
-        return Err(Error::fix(codes::BAD_TOPIC, format!("a topic cannot be named {name:?}"))
+        return Err(Error::fix(BAD_TOPIC, format!("a topic cannot be named {name:?}"))
             .hint("Use letters, digits, '.', '_' and '-', at most 200 of them."));
     }
     if !(1..=PARTITIONS_MAX).contains(&config.partitions) {
         let text = format!("topic {name} cannot have {} partitions, only 1 to {PARTITIONS_MAX}", config.partitions);
-        return Err(Error::fix(codes::BAD_TOPIC, text));
+        return Err(Error::fix(BAD_TOPIC, text));
     }
     Ok(())
 }
@@ -107,7 +112,7 @@ impl Committer {
         };
         if partitions != config.partitions {
             let text = format!("topic {name} has {partitions} partitions, which cannot become {}", config.partitions);
-            return Err(Error::fix(codes::BAD_TOPIC, text).hint("Make another topic, or delete this one first."));
+            return Err(Error::fix(BAD_TOPIC, text).hint("Make another topic, or delete this one first."));
         }
         self.commit_entries(&[Entry::Topic { id, name: name.to_owned(), config: config.clone() }])?;
         for (_, writer) in self.writers.range((id, 0)..=(id, i32::MAX)) {
@@ -123,7 +128,7 @@ impl Committer {
         };
         if self.writers.range((id, 0)..=(id, i32::MAX)).any(|(_, writer)| writer.held_by.is_some()) {
             let text = format!("an open transaction has topic {name}; delete it when that has ended");
-            return Err(Error::retry(codes::PARTITION_HELD, text));
+            return Err(Error::retry(PARTITION_HELD, text));
         }
         self.commit_entries(&[Entry::TopicDeleted { id }])?;
         self.topics.remove(name);
@@ -152,7 +157,7 @@ impl Committer {
         let mut cuts = Vec::new();
         for (key, writer) in &self.writers {
             let (_, _, segments) = writer.partition.extent();
-            let span = |s: &Arc<crate::segment::Segment>| Span { base: s.base, bytes: s.bytes(), max_time_ms: s.max_time_ms() };
+            let span = |s: &Arc<Segment>| Span { base: s.base, bytes: s.bytes(), max_time_ms: s.max_time_ms() };
             let spans: Vec<Span> = segments.iter().map(span).collect();
             let config = self.settings.bounds(writer.partition.config());
             cuts.extend(new_start(&config, &spans, writer.partition.floor(), now_ms).map(|start| (*key, start)));
@@ -172,6 +177,48 @@ impl Committer {
         Ok(())
     }
 
+    /// Begins a compaction where most is to be gained, unless one runs. `answer` comes when no partition needs one any more.
+    pub(crate) fn compact(&mut self, answer: Option<oneshot::Sender<Result<()>>>) {
+        let room = (!self.poisoned && !self.cleaner.is_running()).then(|| self.room());
+        self.cleaner.start(&self.shared, &self.settings, &self.writers, room, answer);
+    }
+
+    /// A compaction has ended.
+    pub(crate) fn compacted(&mut self, key: PartitionKey, outcome: Result<Compacted, Setback>) {
+        self.cleaner.ended();
+        match outcome {
+            Ok(compacted) => {
+                self.install(key, compacted);
+                return self.compact(None);
+            }
+            // The topic was deleted meanwhile.
+            Err(_) if !self.writers.contains_key(&key) => {}
+            Err(Setback::Stopped) => {}
+            Err(Setback::Io(error)) => tracing::warn!(%error, "a compaction ended early; it is tried again"),
+            Err(Setback::Unsynced(error)) => drop(self.poison(error)),
+            Err(Setback::Told(error)) => self.cleaner.failed(key, &error),
+        }
+        self.cleaner.tell_done();
+    }
+
+    /// Readers see the new segments from now on; what a start sees, the next checkpoint says.
+    fn install(&mut self, key: PartitionKey, compacted: Compacted) {
+        let Compacted { old, new, clean_end } = compacted;
+        let bytes = |segments: &[Arc<Segment>]| segments.iter().map(|segment| segment.bytes()).sum::<u64>();
+        let Some(writer) = self.writers.get_mut(&key) else { return };
+        let fresh = new.segments();
+        let saved = bytes(&old).saturating_sub(bytes(&fresh));
+        if self.poisoned || !writer.partition.swap(&old, fresh) {
+            return;
+        }
+        new.keep();
+        writer.clean_end = clean_end;
+        self.pending.replaced.extend(old);
+        self.changed = true;
+        metrics::COMPACTIONS.add(1);
+        metrics::COMPACTED_BYTES.add(saved);
+    }
+
     /// What a checkpoint made now says.
     pub(crate) fn state(&self, clean: bool) -> Checkpoint {
         let topics = self.topics.iter().map(|(name, topic)| topic_state(name, topic, self.writers.range((topic.id, 0)..)));
@@ -180,11 +227,7 @@ impl Committer {
 }
 
 /// `writers`: from the topic's first on.
-pub fn topic_state<'a>(
-    name: &str,
-    topic: &Topic,
-    writers: impl Iterator<Item = (&'a crate::entry::PartitionKey, &'a Writer)>,
-) -> TopicState {
+pub fn topic_state<'a>(name: &str, topic: &Topic, writers: impl Iterator<Item = (&'a PartitionKey, &'a Writer)>) -> TopicState {
     let state = |writer: &Writer| {
         let (start, end, segments) = writer.partition.extent();
         let segments = segments.iter().map(|segment| segment.state()).collect();

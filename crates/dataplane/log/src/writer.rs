@@ -1,24 +1,16 @@
 //! The committer's side of a partition: gives out offsets and writes segments, visible or not yet.
 
-use crate::batch;
-use crate::codes;
 use crate::entry::{PartEntry, PartitionKey};
 use crate::index::{IndexMark, Indexes};
 use crate::partition::Partition;
-use crate::segment::{self, Segment};
+use crate::segment::{self, Active, Segment};
 use bytes::{Bytes, BytesMut};
-use mainstem_env::{Disk, DiskFile, OpenMode};
+use mainstem_env::{Disk, OpenMode};
+use mainstem_eventlog::batch;
+use mainstem_eventlog::codes::UNKNOWN_PARTITION;
 use mainstem_types::{Error, Result};
 use std::io;
 use std::sync::Arc;
-
-/// The segment that is written.
-#[derive(Clone)]
-pub struct Active {
-    pub segment: Arc<Segment>,
-    pub file: Arc<dyn DiskFile>,
-    pub position: u64,
-}
 
 pub struct Writer {
     pub partition: Arc<Partition>,
@@ -236,5 +228,5 @@ impl From<Error> for Failure {
 
 /// The refusal for a partition that is not there.
 pub fn unknown(what: &dyn std::fmt::Display) -> Error {
-    Error::fix(codes::UNKNOWN_PARTITION, format!("there is no topic partition {what}")).hint("Make the topic first.")
+    Error::fix(UNKNOWN_PARTITION, format!("there is no topic partition {what}")).hint("Make the topic first.")
 }

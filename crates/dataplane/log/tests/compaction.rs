@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::{join, join_all};
 use mainstem_env::{Clock, Disk, DiskFile, Env, Mapped, Moment, OpenMode};
-use mainstem_log::{Cleanup, EventLog, LocalLog, LogSettings, PartitionAppend, RecordBatchBuilder, TopicConfig, TopicPartition};
+use mainstem_eventlog::{Cleanup, EventLog, PartitionAppend, RecordBatchBuilder, TopicConfig, TopicPartition};
+use mainstem_log::{LocalLog, LogSettings};
 use mainstem_testkit::disk::SimDisk;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -137,7 +138,7 @@ async fn read_from(log: &LocalLog, from: i64) -> mainstem_types::Result<BTreeMap
             return Ok(found);
         }
         let before = offset;
-        for record in mainstem_log::records(&fetched.batches)?.into_iter().filter(|record| record.offset >= before) {
+        for record in mainstem_eventlog::records(&fetched.batches)?.into_iter().filter(|record| record.offset >= before) {
             assert!(record.offset >= offset, "{} after {offset}", record.offset);
             offset = record.offset + 1;
             let word = (record.key.map(|key| key[0]), record.value.map(|value| value.to_vec()));
@@ -591,5 +592,5 @@ async fn on_the_real_disk() {
 
 fn assert_log_of_batches(path: &Path) {
     let bytes = Bytes::from(std::fs::read(path).unwrap());
-    assert!(!mainstem_log::records(&bytes).unwrap().is_empty());
+    assert!(!mainstem_eventlog::records(&bytes).unwrap().is_empty());
 }

@@ -5,8 +5,10 @@
 use bytes::Bytes;
 use futures::future::join_all;
 use mainstem_env::{Disk, Env, RealClock};
-use mainstem_log::{Cleanup, EventLog, LocalLog, LogSettings, PartitionAppend, RecordBatchBuilder, TopicConfig, TopicPartition};
+use mainstem_eventlog::{Cleanup, EventLog, PartitionAppend, RecordBatchBuilder, TopicConfig, TopicPartition};
+use mainstem_log::{LocalLog, LogSettings};
 use mainstem_testkit::disk::SimDisk;
+use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,7 +66,7 @@ async fn content(log: &LocalLog, partition: i32) -> Vec<(u64, u32)> {
     let mut all = Vec::new();
     while next < info.end {
         let fetched = log.read(&at(partition), next, 5_000).await.unwrap();
-        let records = mainstem_log::records(&fetched.batches).unwrap();
+        let records = mainstem_eventlog::records(&fetched.batches).unwrap();
         assert!(!records.is_empty(), "nothing at {next} before {}", info.end);
         let from = next;
         for record in records.into_iter().skip_while(|record| record.offset < from) {
@@ -541,7 +543,7 @@ async fn on_the_real_disk_with_files_kafka_knows() {
     let folder = place.path().join(format!("{TOPIC}-0"));
     let first = folder.join("00000000000000000000.log");
     let bytes = Bytes::from(std::fs::read(first).unwrap());
-    assert_eq!(mainstem_log::records(&bytes).unwrap()[0].offset, 0);
+    assert_eq!(mainstem_eventlog::records(&bytes).unwrap()[0].offset, 0);
     let index = std::fs::read(folder.join("00000000000000000000.index")).unwrap();
     assert!(!index.is_empty() && index.len().is_multiple_of(8), "{}", index.len());
     // Indexes are derived: without them, or with damaged ones, everything still reads.
@@ -555,4 +557,16 @@ async fn on_the_real_disk_with_files_kafka_knows() {
     assert_eq!((content(&log, 0).await, content(&log, 1).await), before);
     log.append(vec![part(0, 99, 1, 10)], None).await.unwrap();
     assert_eq!(content(&log, 0).await.last(), Some(&(99, 0)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..Default::default() })]
+
+    #[test]
+    fn random_files_are_refused_or_read(kind in 0_u8..7, mut bytes in proptest::collection::vec(any::<u8>(), 1..200)) {
+        mainstem_log::decode_any(&bytes);
+        // Entries of a known kind get further.
+        bytes[0] = kind;
+        mainstem_log::decode_any(&bytes);
+    }
 }

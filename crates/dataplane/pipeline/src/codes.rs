@@ -13,5 +13,4 @@ pub const WAIT_TIMEOUT: Code = Code::new("SRC-010", "57014");
 pub const NO_TABLE: Code = Code::new("SRC-011", "42P01");
 pub const SECRET_KEY: Code = Code::new("SRC-012", "F0000");
 pub const SOURCE_STOPPED: Code = Code::new("SRC-013", "55000");
-pub const CONTROL_RECORD: Code = Code::new("SRC-014", "XX001");
 pub const NAME_COLLIDES: Code = Code::new("SRC-016", "42710");

@@ -1,7 +1,7 @@
 //! The control of sources: what users declare is made durable, then made true by a runner per source.
 
 use crate::codes;
-use crate::desired::{Desired, SourceRecord, TableIds, compact_topic, read_all, save};
+use crate::desired::{Desired, SourceRecord, TableIds};
 use crate::ingest::IngestStart;
 use crate::runner::{Command, Runner, RunnerParts};
 use crate::secret::{SecretKey, without_password};
@@ -10,12 +10,12 @@ use async_trait::async_trait;
 use mainstem_connector::{Connector, Finding, Options, Severity, Source, SourceSettings};
 use mainstem_env::{Env, JoinOnDrop};
 use mainstem_envelope::tail::LiveTables;
-use mainstem_envelope::{Decoder, Schemas, decode_table_record};
-use mainstem_log::EventLog;
+use mainstem_envelope::{Decoder, Schemas};
+use mainstem_eventlog::{EventLog, KeyedReader};
 use mainstem_types::barrier::TABLE_TOPIC;
 use mainstem_types::control::{Control, DropMode, Notice, Outcome, SourceDeclaration, shown_name};
 use mainstem_types::sources::{SourceStatus, SourceTableStatus};
-use mainstem_types::{Error, Principal, Result, SourceName, TableName, TableRecord, TableState};
+use mainstem_types::{Error, Principal, Result, SourceName, TableId, TableName, TableRecord, TableState};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -44,6 +44,7 @@ pub struct Sources {
     connectors: Vec<Arc<dyn Connector>>,
     key: SecretKey,
     spool_dir: PathBuf,
+    desired: Arc<Desired>,
     ids: Arc<TableIds>,
     running: Mutex<BTreeMap<SourceName, Running>>,
     /// Dropped sources of this name ended at this barrier, and what of theirs is left on the source's side.
@@ -70,8 +71,7 @@ struct Handle {
 impl Sources {
     /// Reads what was declared and starts it.
     pub async fn open(parts: SourcesParts) -> Result<Arc<Self>> {
-        let desired = Desired::load(&*parts.log).await?;
-        let ids = TableIds::new(parts.env.clone(), parts.log.clone(), desired.next_table_id);
+        let desired = Arc::new(Desired::open(parts.env.clone(), parts.log.clone()).await?);
         let sources = Arc::new(Self {
             env: parts.env,
             log: parts.log,
@@ -80,12 +80,13 @@ impl Sources {
             connectors: parts.connectors,
             key: parts.key,
             spool_dir: parts.spool_dir,
-            ids: Arc::new(ids),
+            ids: Arc::new(TableIds::new(desired.clone())),
+            desired,
             running: Mutex::default(),
             dropped: Mutex::default(),
             declaring: tokio::sync::Mutex::default(),
         });
-        for record in desired.sources.into_values() {
+        for record in sources.desired.sources() {
             match record.dropped_at_seq {
                 Some(seq) => drop(sources.dropped.lock().insert(record.name.clone(), (seq, record.owned))),
                 None => sources.start(record).await?,
@@ -178,22 +179,15 @@ impl Sources {
 
     /// The last records of a source's tables.
     async fn table_records(&self, source: &SourceName) -> Result<Vec<TableRecord>> {
-        self.log.create_topic(TABLE_TOPIC, compact_topic()).await?;
-        let mut records: BTreeMap<Vec<u8>, TableRecord> = BTreeMap::new();
-        read_all(&*self.log, TABLE_TOPIC, |record| {
-            let key = record.key.as_ref().map(|k| k.to_vec()).unwrap_or_default();
-            match &record.value {
-                Some(value) => drop(records.insert(key, decode_table_record(value)?)),
-                None => drop(records.remove(&key)),
-            }
-            Ok(())
-        })
-        .await?;
-        Ok(records.into_values().filter(|r| r.source == *source && r.state != TableState::Dropped).collect())
+        let mut topic: KeyedReader<TableId, TableRecord> = KeyedReader::new(self.log.clone(), TABLE_TOPIC);
+        let records = topic.read().await?.into_iter().filter_map(|change| change.value);
+        let mut records: Vec<_> = records.filter(|r| r.source == *source && r.state != TableState::Dropped).collect();
+        records.sort_unstable_by_key(|record| record.table);
+        Ok(records)
     }
 
     async fn save(&self, record: &SourceRecord) -> Result<()> {
-        save(&*self.log, record, self.env.clock.now_us() / 1000).await
+        self.desired.save(record).await
     }
 
     fn check_name(&self, text: &str) -> Result<SourceName> {

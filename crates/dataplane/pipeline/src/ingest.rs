@@ -1,12 +1,11 @@
 //! The one writer of a source's topics. Rows and their barrier are one atomic append; what it returns from is durable, and handed to the live
 //! tables.
 
-use crate::desired::compact_topic;
 use crate::metrics;
 use mainstem_env::{Env, Moment};
 use mainstem_envelope::tail::Sender;
 use mainstem_envelope::{EncodeContext, Schemas, barrier_append, encode, encode_generation, table_append};
-use mainstem_log::{Cleanup, EventLog, LogTransaction, PartitionAppend, Seal, TopicConfig, TopicPartition};
+use mainstem_eventlog::{Cleanup, EventLog, LogTransaction, PartitionAppend, Seal, TopicConfig, TopicPartition};
 use mainstem_types::barrier::{BARRIER_TOPIC, TABLE_TOPIC};
 use mainstem_types::{
     Barrier, ChangeBatch, Error, Generation, PartitionEnd, Position, Result, SourceName, TableBatch, TableRecord,
@@ -71,7 +70,7 @@ impl Ingest {
         let IngestStart { env, log, schemas, tail, source, connector, database, seq, position } = start;
         // Its sealed segments go as soon as no start needs them.
         log.create_topic(BARRIER_TOPIC, delete_topic(Some(0))).await?;
-        log.create_topic(TABLE_TOPIC, compact_topic()).await?;
+        log.create_topic(TABLE_TOPIC, TopicConfig::compacted()).await?;
         let last_barrier = env.clock.moment();
         Ok(Self {
             env,

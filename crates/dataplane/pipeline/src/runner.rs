@@ -14,7 +14,7 @@ use crate::tables::{Change, Entry, Phase, Tables, query_name};
 use mainstem_connector::{FoundTable, Seen, Source, StreamItem};
 use mainstem_env::{Env, JoinOnDrop, Moment};
 use mainstem_envelope::Decoder;
-use mainstem_log::EventLog;
+use mainstem_eventlog::EventLog;
 use mainstem_types::{Error, ErrorKind, Position, Result, TableRecord, TableSchema, TableState, UpstreamId};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;

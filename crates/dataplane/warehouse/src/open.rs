@@ -1,6 +1,5 @@
 //! Opening: what the log says of tables and barriers, what their Delta logs hold, and the changes since.
 
-use crate::codes;
 use crate::delta::DeltaTable;
 use crate::files::{DataFile, arrow_error, io_error, load, read, segment_of};
 use crate::flush::{FLUSHED_TOPIC, Flushed, LastBarrier};
@@ -14,40 +13,12 @@ use crate::source::{Source, SourceState};
 use crate::spill::Hold;
 use crate::table::{Ground, Table, remove_dir};
 use arrow::array::{Array, ArrayRef, new_null_array};
-use bytes::Bytes;
 use mainstem_envelope::tail::Visible;
-use mainstem_envelope::{decode_barrier, decode_table_record};
-use mainstem_log::{EventLog, TopicPartition, records};
+use mainstem_eventlog::{EventLog, KeyedReader, TopicPartition};
 use mainstem_types::barrier::{BARRIER_TOPIC, TABLE_TOPIC};
-use mainstem_types::{Barrier, Column, Error, Result, SourceName, TableId, TableRecord, TableSchema, TableState};
+use mainstem_types::{Barrier, Column, Result, SourceName, TableId, TableRecord, TableSchema, TableState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// The last word of each key in a topic; None = a tombstone.
-pub(crate) type LastWords = BTreeMap<Bytes, (i64, Option<Bytes>)>;
-
-/// Adds what a topic says from `from` on; returns where it ends.
-pub(crate) async fn last_words(log: &dyn EventLog, topic: &str, from: i64, words: &mut LastWords) -> Result<i64> {
-    let at = TopicPartition::new(topic, 0);
-    let Some(info) = log.partitions().into_iter().find(|p| p.at == at) else { return Ok(from) };
-    let mut offset = from.max(info.start);
-    while offset < info.end {
-        let fetched = log.read(&at, offset, 8 << 20).await?;
-        let before = offset;
-        for record in records(&fetched.batches)? {
-            if record.offset >= offset {
-                offset = record.offset + 1;
-                if let Some(key) = record.key {
-                    words.insert(key, (record.offset, record.value));
-                }
-            }
-        }
-        if offset == before {
-            break;
-        }
-    }
-    Ok(offset)
-}
 
 /// What the log's control topics say.
 pub(crate) struct Words {
@@ -57,39 +28,28 @@ pub(crate) struct Words {
     pub flushed: BTreeMap<(TableId, u32), Resume>,
 }
 
-pub(crate) async fn read_words(log: &dyn EventLog) -> Result<Words> {
+pub(crate) async fn read_words(log: &Arc<dyn EventLog>) -> Result<Words> {
     let mut words = Words { records: Vec::new(), dropped: Vec::new(), barriers: BTreeMap::new(), flushed: BTreeMap::new() };
-    let mut tables = LastWords::new();
-    last_words(log, TABLE_TOPIC, 0, &mut tables).await?;
-    for (key, (_, value)) in tables {
-        let record = value.map(|value| decode_table_record(&value)).transpose()?;
-        match record.filter(|r| r.state != TableState::Dropped) {
+    let mut tables: KeyedReader<TableId, TableRecord> = KeyedReader::new(log.clone(), TABLE_TOPIC);
+    for change in tables.read().await? {
+        match change.value.filter(|r| r.state != TableState::Dropped) {
             Some(record) => words.records.push(record),
-            None => {
-                let id = std::str::from_utf8(&key).ok().and_then(|id| id.parse().ok());
-                words.dropped.extend(id.map(TableId));
-            }
+            None => words.dropped.push(change.key),
         }
     }
-    let mut barriers = LastWords::new();
-    last_words(log, BARRIER_TOPIC, 0, &mut barriers).await?;
-    for (_, value) in barriers.into_values() {
-        let Some(value) = value else { continue };
-        let Barrier { source, seq, position, commit_time_us, .. } = decode_barrier(&value)?;
+    let mut barriers: KeyedReader<SourceName, Barrier> = KeyedReader::new(log.clone(), BARRIER_TOPIC);
+    for change in barriers.read().await? {
+        let Some(Barrier { source, seq, position, commit_time_us, .. }) = change.value else { continue };
         words.barriers.insert(source, LastBarrier { seq, position, commit_time_us });
     }
-    let mut flushed = LastWords::new();
-    last_words(log, FLUSHED_TOPIC, 0, &mut flushed).await?;
-    for (key, (_, value)) in flushed {
-        let Some(value) = value else { continue };
-        let bad = || Error::corrupt(codes::CORRUPT, format!("a record of {FLUSHED_TOPIC} cannot be read"));
-        let flushed: Flushed = serde_json::from_slice(&value).map_err(|e| bad().caused_by(e))?;
-        words.flushed.extend(flushed.tables.into_iter().map(|t| ((t.table, t.generation.0), t.resume)));
-        let Some(barrier) = flushed.barrier else { continue };
-        let name = std::str::from_utf8(&key).ok().and_then(|name| SourceName::new(name).ok()).ok_or_else(bad)?;
+    let mut flushed: KeyedReader<SourceName, Flushed> = KeyedReader::new(log.clone(), FLUSHED_TOPIC);
+    for change in flushed.read().await? {
+        let Some(Flushed { tables, barrier }) = change.value else { continue };
+        words.flushed.extend(tables.into_iter().map(|t| ((t.table, t.generation.0), t.resume)));
+        let Some(barrier) = barrier else { continue };
         let later = |known: &LastBarrier| known.seq < barrier.seq;
-        if words.barriers.get(&name).is_none_or(later) {
-            words.barriers.insert(name, barrier);
+        if words.barriers.get(&change.key).is_none_or(later) {
+            words.barriers.insert(change.key, barrier);
         }
     }
     Ok(words)

@@ -5,13 +5,10 @@ use crate::spill::Hold;
 use bytes::Bytes;
 use mainstem_env::fault;
 use mainstem_envelope::{Decoder, Schemas, TopicItem};
-use mainstem_log::{EventLog, TopicPartition};
+use mainstem_eventlog::{EventLog, PartitionReader, TopicPartition, codes as log_codes};
 use mainstem_types::{Barrier, Error, Result, TableBatch, TableId};
 use std::sync::Arc;
 use tokio::runtime::Handle;
-
-/// Bytes of the log read at once.
-const READ_BYTES: usize = 4 << 20;
 
 /// Reads tables' topics on a thread of its own.
 pub(crate) struct GroupReader {
@@ -35,23 +32,23 @@ impl GroupReader {
     pub fn read_table(&self, state: &mut Hold<'_>, id: TableId, end: i64) -> Result<u64> {
         let Some(table) = state.tables.get(&id).filter(|t| t.broken.is_none()) else { return Ok(0) };
         let at = TopicPartition { topic: table.record.topic.clone(), partition: 0 };
-        let mut offset = table.offset;
+        let mut reader = PartitionReader::new(self.log.as_ref(), at.clone(), table.offset);
         let decoder = Decoder::new(self.schemas.clone());
         let mut events = 0;
-        while offset < end {
-            let fetched = self.runtime.block_on(self.log.read(&at, offset, READ_BYTES))?;
-            if fetched.start > offset {
-                let text = format!("topic {} begins at offset {} but table {id} needs {offset}", at.topic, fetched.start);
-                return Err(
-                    Error::corrupt(codes::LOG_GONE, text).hint("Run RESYNC SOURCE ... TABLE ... to build the table anew.")
-                );
-            }
-            let next = self.apply_read(state, id, &decoder, &fetched.batches, offset, end, &mut events)?;
-            if next <= offset {
-                let text = format!("topic {} ends at offset {offset}, a barrier says {end}", at.topic);
-                return Err(Error::corrupt(codes::LOG_GONE, text));
-            }
-            offset = next;
+        while reader.next() < end {
+            let from = reader.next();
+            let gone = |what: &str| {
+                let text = format!("topic {} {what} offset {from}, which table {id} needs up to {end}", at.topic);
+                Error::corrupt(codes::LOG_GONE, text).hint("Run RESYNC SOURCE ... TABLE ... to build the table anew.")
+            };
+            let batches = match self.runtime.block_on(reader.batches()) {
+                Ok(batches) => batches.ok_or_else(|| gone("ends at"))?,
+                Err(error) if error.code() == log_codes::OFFSET_OUT_OF_RANGE => {
+                    return Err(gone("no longer has").caused_by(error));
+                }
+                Err(error) => return Err(error),
+            };
+            self.apply_read(state, id, &decoder, &batches, from, end, &mut events)?;
             fault::point("replay.read");
         }
         Ok(events)
@@ -67,8 +64,8 @@ impl GroupReader {
         offset: i64,
         end: i64,
         events: &mut u64,
-    ) -> Result<i64> {
-        let (items, next) = decoder.decode(batches, offset, end)?;
+    ) -> Result<()> {
+        let (items, _) = decoder.decode(batches, offset, end)?;
         for item in items {
             let Some(table) = state.tables.get_mut(&id) else { break };
             match item {
@@ -84,6 +81,6 @@ impl GroupReader {
                 }
             }
         }
-        Ok(next)
+        Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use crate::codes;
 use crate::flush::{FLUSHED_TOPIC, Flushed};
 use crate::metrics;
-use crate::open::{LastWords, last_words, open_sources, read_words, seed};
+use crate::open::{open_sources, read_words, seed};
 use crate::replay::GroupReader;
 use crate::settings::WarehouseSettings;
 use crate::snapshot::Snapshot;
@@ -11,11 +11,11 @@ use crate::source::{Source, SourceState};
 use crate::table::{Gone, Ground};
 use async_trait::async_trait;
 use mainstem_env::{Env, JoinOnDrop, Moment, blocking, spawn, spawn_thread};
+use mainstem_envelope::Schemas;
 use mainstem_envelope::tail::{self, Group, LiveTables, Receiver, Sender, Visible};
-use mainstem_envelope::{Schemas, decode_barrier};
-use mainstem_log::{Cleanup, EventLog, PartitionAppend, RecordBatchBuilder, TopicConfig, TopicPartition};
+use mainstem_eventlog::{EventLog, KeyedReader, TopicConfig, TopicPartition, keyed_append};
 use mainstem_types::barrier::BARRIER_TOPIC;
-use mainstem_types::{Error, Result, SourceName, TableId};
+use mainstem_types::{Barrier, Error, Result, SourceName, TableId};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -49,9 +49,8 @@ pub struct Warehouse {
 }
 
 /// What was read of the barriers' topic.
-#[derive(Default)]
 struct BarrierWords {
-    end: i64,
+    topic: KeyedReader<SourceName, Barrier>,
     /// Each source's last barrier in it: offset and number.
     last: BTreeMap<SourceName, (i64, u64)>,
     /// The barrier in the record of each source's last flush.
@@ -75,9 +74,8 @@ impl Warehouse {
         settings: WarehouseSettings,
     ) -> Result<Arc<Self>> {
         let mut ground = Ground { env, settings: Arc::new(settings), dir: dir.to_path_buf(), seed: 0, memory: Arc::default() };
-        let config = TopicConfig { partitions: 1, cleanup: Cleanup::Compact, retention_ms: None, retention_bytes: None };
-        log.create_topic(FLUSHED_TOPIC, config).await?;
-        let words = read_words(log.as_ref()).await?;
+        log.create_topic(FLUSHED_TOPIC, TopicConfig::compacted()).await?;
+        let words = read_words(&log).await?;
         ground.seed = seed(&ground)?;
         let reader = GroupReader { log: log.clone(), schemas: schemas.clone(), runtime: Handle::current() };
         let opened = ground.clone();
@@ -86,13 +84,14 @@ impl Warehouse {
             sources.values().flat_map(|source| source.with_state(|s| s.topics.keys().cloned().collect::<Vec<_>>())).collect();
         release_topics(log.as_ref(), |topic| !topic.starts_with('_') && !fed.contains(topic));
         let (stop, _) = watch::channel(false);
+        let topic = KeyedReader::new(log.clone(), BARRIER_TOPIC);
         let warehouse = Arc::new(Self {
             ground,
             log,
             schemas,
             sources: RwLock::new(sources),
             appliers: Mutex::default(),
-            barrier_words: tokio::sync::Mutex::default(),
+            barrier_words: BarrierWords { topic, last: BTreeMap::new(), noted: BTreeMap::new() }.into(),
             upkeep: Mutex::default(),
             forgotten: Mutex::default(),
             stop,
@@ -156,20 +155,15 @@ impl Warehouse {
         if flushed.tables.is_empty() && flushed.barrier.is_none() {
             return failed.map_or(Ok(()), Err);
         }
-        let text = serde_json::to_vec(&flushed)
-            .map_err(|e| Error::bug(codes::MISFIT, "a flush record cannot be written as JSON").caused_by(e))?;
-        self.note_flushed(&source.name, Some(&text)).await?;
+        self.note_flushed(&source.name, Some(&flushed)).await?;
         // One table that cannot be flushed keeps its own log, and no other's.
         self.move_floors(&source, &flushed).await?;
         failed.map_or(Ok(()), Err)
     }
 
-    async fn note_flushed(&self, source: &SourceName, text: Option<&[u8]>) -> Result<()> {
-        let now_ms = self.ground.now_ms();
-        let mut record = RecordBatchBuilder::new(now_ms);
-        record.push(now_ms, Some(source.as_str().as_bytes()), text, &[]);
-        let to = TopicPartition::new(FLUSHED_TOPIC, 0);
-        self.log.append(vec![PartitionAppend { to, batches: record.finish(), records: 1 }], None).await?;
+    async fn note_flushed(&self, source: &SourceName, flushed: Option<&Flushed>) -> Result<()> {
+        let part = keyed_append(FLUSHED_TOPIC, [(source, flushed)], self.ground.now_ms())?;
+        self.log.append(vec![part], None).await?;
         Ok(())
     }
 
@@ -192,18 +186,14 @@ impl Warehouse {
             self.log.set_retention_floor(&TopicPartition { topic, partition: 0 }, offset);
         }
         let mut words = self.barrier_words.lock().await;
-        let mut fresh = LastWords::new();
-        words.end = last_words(self.log.as_ref(), BARRIER_TOPIC, words.end, &mut fresh).await?;
-        for (_, (offset, value)) in fresh {
-            let Some(value) = value else { continue };
-            let barrier = decode_barrier(&value)?;
-            words.last.insert(barrier.source, (offset, barrier.seq));
+        for change in words.topic.read().await? {
+            words.last.extend(change.value.map(|barrier| (change.key, (change.offset, barrier.seq))));
         }
         if let Some(barrier) = &flushed.barrier {
             words.noted.insert(source.name.clone(), barrier.seq);
         }
         let needed = words.last.iter().filter(|(name, (_, seq))| words.noted.get(name).is_none_or(|noted| noted < seq));
-        let floor = needed.map(|(_, (offset, _))| *offset).min().unwrap_or(words.end);
+        let floor = needed.map(|(_, (offset, _))| *offset).min().unwrap_or(words.topic.next());
         self.log.set_retention_floor(&TopicPartition::new(BARRIER_TOPIC, 0), floor);
         Ok(())
     }

@@ -4,7 +4,7 @@
 mod support;
 
 use mainstem_envelope::tail::LiveTables;
-use mainstem_log::EventLog;
+use mainstem_eventlog::EventLog;
 use mainstem_types::SourceName;
 use mainstem_types::barrier::BARRIER_TOPIC;
 use mainstem_warehouse::WarehouseSettings;

@@ -73,7 +73,7 @@ fn read(env: &Env, files: &TlsFiles) -> Result<(Vec<u8>, Vec<u8>)> {
 fn acceptor(files: &TlsFiles, cert: &[u8], key: &[u8]) -> Result<TlsAcceptor> {
     let refuse = |path: &Path, what: &str| {
         Error::fix(codes::TLS, format!("{} is not {what}", path.display()))
-            .hint("`tls_cert` and `tls_key` name PEM files of one pair")
+            .hint("Name the PEM files of one pair in `tls_cert` and `tls_key`.")
     };
     let chain = CertificateDer::pem_slice_iter(cert)
         .collect::<std::result::Result<Vec<_>, _>>()

@@ -7,5 +7,4 @@ pub const PASSWORD: Code = Code::new("USR-002", "28P01");
 pub const ABSENT: Code = Code::new("USR-003", "42704");
 pub const TAKEN: Code = Code::new("USR-004", "42710");
 pub const NAME: Code = Code::new("USR-005", "42939");
-pub const RECORD: Code = Code::new("USR-007", "XX001");
 pub const LAST: Code = Code::new("USR-006", "2BP01");

@@ -5,16 +5,18 @@ use crate::password::Passwords;
 use crate::scram::{Mechanism, Verifier};
 use crate::token::Token;
 use async_trait::async_trait;
-use futures::future::BoxFuture;
 use mainstem_env::Env;
+use mainstem_eventlog::{Compacted, EventLog, Value};
 use mainstem_types::control::{Control, Outcome, UserDeclaration, shown_name};
 use mainstem_types::ids::ADMIN;
 use mainstem_types::{Error, Principal, Result};
-use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-pub const TOPIC: &str = "_mainstem.users";
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+const TOPIC: &str = "_mainstem.users";
 /// As in Postgres.
 const NAME_BYTES_MAX: usize = 63;
 
@@ -31,58 +33,59 @@ pub struct User {
     pub tokens: Vec<Token>,
 }
 
-impl User {
-    /// Its record: JSON.
-    pub fn encode(&self) -> Result<Vec<u8>> {
-        serde_json::to_vec(self).map_err(|e| Error::bug(codes::RECORD, "a user has no written form").caused_by(e))
+/// A user as the topic has it: JSON.
+#[derive(Clone)]
+struct Record(User);
+
+impl Value for Record {
+    fn encode(&self) -> Result<Vec<u8>, Cause> {
+        Ok(serde_json::to_vec(&self.0)?)
     }
 
     /// A bare verifier of SCRAM-SHA-256, as `pg_authid` has it, is a user of an older version.
-    pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let damaged = || Error::corrupt(codes::RECORD, format!("a record of {TOPIC} cannot be read"));
+    fn decode(bytes: &[u8]) -> Result<Self, Cause> {
         if bytes.starts_with(b"SCRAM-SHA-") {
-            let verifier = std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).ok_or_else(damaged)?;
-            return Ok(Self { passwords: Passwords::of(verifier), ..Self::default() });
+            let verifier = std::str::from_utf8(bytes)?.parse().map_err(|_| "no SCRAM verifier")?;
+            return Ok(Self(User { passwords: Passwords::of(verifier), ..User::default() }));
         }
-        serde_json::from_slice(bytes).map_err(|e| damaged().caused_by(e))
+        Ok(Self(serde_json::from_slice(bytes)?))
     }
 }
-
-/// Writes a user's record to the topic (None: that it is gone); durable when it is done.
-pub type Write = Box<dyn Fn(String, Option<Vec<u8>>) -> BoxFuture<'static, Result<()>> + Send + Sync>;
 
 /// All users. Changes are durable when their call returns, and what is asked after that sees them.
 pub struct Users {
     env: Env,
-    users: RwLock<BTreeMap<String, User>>,
-    write: Write,
+    users: Compacted<String, Record>,
     /// One change at a time: each is checked against what is there.
     changing: tokio::sync::Mutex<()>,
 }
 
 impl Users {
-    /// `users` as the topic has them.
-    pub fn new(env: Env, users: BTreeMap<String, User>, write: Write) -> Self {
-        Self { env, users: RwLock::new(users), write, changing: tokio::sync::Mutex::default() }
+    /// Reads the users from their topic, which is made when there is none.
+    pub async fn open(env: Env, log: Arc<dyn EventLog>) -> Result<Self> {
+        let users = Compacted::open(env.clone(), log, TOPIC).await?;
+        Ok(Self { env, users, changing: tokio::sync::Mutex::default() })
+    }
+
+    fn get(&self, name: &str) -> Option<User> {
+        self.users.get(&name.to_owned()).map(|record| record.0)
     }
 
     async fn put(&self, name: &str, user: User) -> Result<()> {
-        (self.write)(name.to_owned(), Some(user.encode()?)).await?;
-        self.users.write().insert(name.to_owned(), user);
-        Ok(())
+        self.users.put(name.to_owned(), Record(user)).await
     }
 
     pub fn exists(&self, name: &str) -> bool {
-        self.users.read().contains_key(name)
+        self.get(name).is_some()
     }
 
     pub fn verifier(&self, name: &str, mechanism: Mechanism) -> Option<Verifier> {
-        self.users.read().get(name)?.passwords.verifier(mechanism).cloned()
+        self.get(name)?.passwords.verifier(mechanism).cloned()
     }
 
     /// For doors over which the password itself comes; computes for some 20 ms.
     pub async fn check(&self, name: &str, password: String) -> bool {
-        let Some(user) = self.users.read().get(name).cloned() else { return false };
+        let Some(user) = self.get(name) else { return false };
         mainstem_env::blocking(move || user.passwords.check(&password)).await == Some(true)
     }
 
@@ -91,7 +94,7 @@ impl Users {
         let (id, secret) = Token::parts(text)?;
         let now_ms = self.env.clock.now_us() / 1000;
         let owns = |user: &User| user.tokens.iter().any(|token| token.id == id && token.check(secret, now_ms));
-        self.users.read().iter().find(|(_, user)| owns(user)).map(|(name, _)| Principal(name.as_str().into()))
+        self.users.entries().into_iter().find(|(_, user)| owns(&user.0)).map(|(name, _)| Principal(name.as_str().into()))
     }
 
     /// Gives a user a token; its text is returned and kept nowhere.
@@ -108,7 +111,7 @@ impl Users {
     /// command line of a stopped server.
     pub async fn set_password(&self, name: &str, password: &str) -> Result<()> {
         let _changing = self.changing.lock().await;
-        let user = self.users.read().get(name).cloned().unwrap_or_default();
+        let user = self.get(name).unwrap_or_default();
         self.put_password(name, user, password).await
     }
 
@@ -122,7 +125,7 @@ impl Users {
 
     fn user(&self, name: &str) -> Result<User> {
         let absent = || Error::fix(codes::ABSENT, format!("role \"{}\" does not exist", shown_name(name)));
-        self.users.read().get(name).cloned().ok_or_else(absent)
+        self.get(name).ok_or_else(absent)
     }
 }
 
@@ -158,8 +161,7 @@ impl Control<UserDeclaration> for Users {
             }
             UserDeclaration::Drop { name, .. } => {
                 self.user(&name)?;
-                (self.write)(name.clone(), None).await?;
-                self.users.write().remove(&name);
+                self.users.remove(name).await?;
             }
         }
         Ok(Outcome::default())
@@ -173,9 +175,9 @@ mod tests {
     #[test]
     fn a_record_of_an_older_version_is_read() {
         let verifier = Verifier::new(Mechanism::Sha256, "secret", [1; 16], 4096);
-        let user = User::decode(verifier.to_string().as_bytes()).unwrap();
+        let user = Record::decode(verifier.to_string().as_bytes()).unwrap().0;
         assert!(user.passwords.check("secret") && user.passwords.verifier(Mechanism::Sha256) == Some(&verifier));
-        assert!([&b"SCRAM-SHA-256$4096:cut"[..], b"", b"{"].iter().all(|bytes| User::decode(bytes).is_err()));
+        assert!([&b"SCRAM-SHA-256$4096:cut"[..], b"", b"{"].iter().all(|bytes| Record::decode(bytes).is_err()));
     }
 
     #[test]
@@ -184,8 +186,8 @@ mod tests {
         let (token, text) = Token::new(&env, None);
         let groups = BTreeSet::from(["readers".to_owned()]);
         let user = User { passwords: Passwords::new(&env, "secret").unwrap(), service: true, groups, tokens: vec![token] };
-        let bytes = user.encode().unwrap();
-        assert_eq!(User::decode(&bytes).unwrap(), user);
+        let bytes = Record(user.clone()).encode().unwrap();
+        assert_eq!(Record::decode(&bytes).unwrap().0, user);
         let shown = String::from_utf8(bytes).unwrap();
         assert!(!shown.contains("\"secret\"") && !shown.contains(Token::parts(&text).unwrap().1));
     }

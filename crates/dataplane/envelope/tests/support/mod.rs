@@ -7,7 +7,7 @@ use arrow::compute::take;
 use async_trait::async_trait;
 use bytes::Bytes;
 use mainstem_envelope::{EncodeContext, SchemaIds, Schemas, TopicItem};
-use mainstem_log::{EventLog, Fetched, LogTransaction, PartitionAppend, PartitionInfo, Seal, TopicConfig, TopicPartition};
+use mainstem_eventlog::{EventLog, Fetched, LogTransaction, PartitionAppend, PartitionInfo, Seal, TopicConfig, TopicPartition};
 use mainstem_types::{
     ChangeBatch, Column, ColumnId, ColumnType, Identity, Op, Result, SourceName, TableName, TableSchema, Tx, UpstreamId,
 };

@@ -6,12 +6,10 @@ use crate::metrics;
 use arrow::array::RecordBatch;
 use mainstem_connector::Seen;
 use mainstem_envelope::TopicItem;
-use mainstem_log::TopicPartition;
+use mainstem_eventlog::{PartitionReader, TopicPartition};
 use mainstem_types::{ChangeBatch, Error, ErrorKind, Generation, Position, TableRecord, TableSchema, TableState, UpstreamId};
 use std::sync::Arc;
 
-/// How much of a staging topic is read at once.
-const STAGED_READ_BYTES: usize = 4 << 20;
 /// Copied rows beyond which no more are gathered into an append.
 const GATHER_BYTES_MAX: usize = 4 << 20;
 
@@ -195,18 +193,10 @@ impl Runner {
 
     /// Staged changes that the copy did not see follow the copied rows, in commit order.
     async fn append_staged(&mut self, record: &TableRecord, staging: &str, seen: &Seen) -> Result<()> {
-        let at = TopicPartition::new(staging, 0);
-        let mut offset = 0;
-        loop {
-            let fetched = self.log.read(&at, offset, STAGED_READ_BYTES).await?;
-            if fetched.batches.is_empty() {
-                return Ok(());
-            }
-            let (items, next) = self.decoder.decode(&fetched.batches, offset, fetched.end)?;
-            if next <= offset {
-                return Ok(());
-            }
-            offset = next;
+        let log = self.log.clone();
+        let mut reader = PartitionReader::new(log.as_ref(), TopicPartition::new(staging, 0), 0);
+        while let Some(batches) = reader.batches().await? {
+            let (items, _) = self.decoder.decode(&batches, 0, i64::MAX)?;
             let mut piece = Piece::default();
             for item in items {
                 let TopicItem::Changes(batch) = item else { continue };
@@ -220,6 +210,7 @@ impl Runner {
                 self.append_beside(piece).await?;
             }
         }
+        Ok(())
     }
 }
 

@@ -357,7 +357,7 @@ pub fn visit(batches: &Bytes, mut each: impl FnMut(RecordView<'_>) -> Result<()>
 /// offsets, times and the base offset; the batch ends with its last record, so that a reader who goes on behind that one never meets it
 /// again. `keep` also gets the time from which on tombstones may go, where the batch has one; one that has tombstones and no such time
 /// gets `horizon_ms`. Control batches stay.
-pub(crate) fn retain(
+pub fn retain(
     batch: &Bytes,
     horizon_ms: Option<i64>,
     mut keep: impl FnMut(&RecordView<'_>, Option<i64>) -> bool,
