@@ -12,7 +12,7 @@ mod task;
 pub use clock::{Clock, Moment, RealClock};
 pub use disk::{Disk, DiskFile, Mapped, OpenMode, RealDisk, is_out_of_files, raise_open_files};
 pub use store::DiskStore;
-pub use task::{JoinOnDrop, blocking, spawn, spawn_thread};
+pub use task::{JoinOnDrop, blocking, lower_priority, spawn, spawn_thread, spawn_work};
 
 use std::sync::Arc;
 

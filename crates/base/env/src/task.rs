@@ -51,6 +51,18 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     tokio::task::spawn_blocking(work).await.ok()
 }
 
+/// Starts work that may take long on one of a runtime's threads for such work. Nobody can stop it: it must know when it is not wanted any more.
+pub fn spawn_work(on: &tokio::runtime::Handle, work: impl FnOnce() + Send + 'static) {
+    drop(on.spawn_blocking(work));
+}
+
+/// Lets the calling thread stand behind the others of the process when all want to run. `nice` is as in the command of this name: each step
+/// is about a fifth less of a processor. Where it is not allowed, nothing changes.
+pub fn lower_priority(nice: i32) {
+    // No process id: on Linux the thread that calls.
+    let _ = rustix::process::setpriority_process(None, nice);
+}
+
 /// A long-lived thread of its own, for the log's committer and the like.
 #[allow(clippy::disallowed_methods)]
 pub fn spawn_thread<T: Send + 'static>(

@@ -35,6 +35,11 @@ pub trait SqlSession: Send + Sync {
     /// Parses and plans one statement. `parameter_types` are those the client declared; None = to be inferred.
     async fn prepare(&self, sql: &str, parameter_types: &[Option<DataType>]) -> Result<Arc<dyn PreparedStatement>>;
 
+    /// As `prepare`, of a statement without parameters that is executed once and at once: it sees what there is now.
+    async fn prepare_once(&self, sql: &str) -> Result<Arc<dyn PreparedStatement>> {
+        self.prepare(sql, &[]).await
+    }
+
     /// Stops the running statement; it ends with SQLSTATE 57014. Nothing happens when none runs.
     fn cancel(&self);
 

@@ -7,6 +7,7 @@ use crate::settings::QuerySettings;
 use crate::sql::parsed::Parsed;
 use crate::sql::rewrite::Rewriter;
 use crate::system::Library;
+use crate::threads::Threads;
 use async_trait::async_trait;
 use datafusion::common::DataFusionError;
 use datafusion::config::Dialect;
@@ -26,7 +27,6 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use tokio::runtime::Runtime;
 
 /// Gives the newest snapshot; called once per statement, so it must be cheap.
 pub type SnapshotSource = Arc<dyn Fn() -> Result<Arc<Snapshot>> + Send + Sync>;
@@ -55,8 +55,7 @@ pub struct QueryEngine {
     /// Open sessions by a number of our own: the door's number may be taken twice by different doors.
     pub(crate) sessions: Mutex<BTreeMap<u64, Arc<SessionFacts>>>,
     next_session: AtomicU64,
-    /// None only while it is being dropped.
-    runtime: Option<Runtime>,
+    pub(crate) threads: Threads,
     me: Weak<QueryEngine>,
 }
 
@@ -70,13 +69,7 @@ impl QueryEngine {
         settings: QuerySettings,
         system: Vec<SystemTable>,
     ) -> Result<Arc<Self>> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(settings.parallelism())
-            .max_blocking_threads(16)
-            .thread_name("query")
-            .enable_all()
-            .build()
-            .map_err(|e| Error::retry(codes::INTERNAL, "the threads for queries could not be started").caused_by(e))?;
+        let threads = Threads::new(env.clock.clone(), settings.parallelism())?;
         let engine_error = |e: DataFusionError| Error::bug(codes::INTERNAL, "the query engine could not be set up").caused_by(e);
         let world = world(&env, &settings)?;
         let names = base_state(&settings, world).map_err(engine_error)?;
@@ -100,23 +93,9 @@ impl QueryEngine {
             library,
             sessions: Mutex::default(),
             next_session: AtomicU64::new(1),
-            runtime: Some(runtime),
+            threads,
             me: me.clone(),
         }))
-    }
-
-    /// Where queries run. None only while the engine is being dropped.
-    pub(crate) fn runtime(&self) -> Option<&tokio::runtime::Handle> {
-        self.runtime.as_ref().map(Runtime::handle)
-    }
-}
-
-impl Drop for QueryEngine {
-    fn drop(&mut self) {
-        // Waiting for its threads here could block an async thread for as long as a query runs.
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
     }
 }
 

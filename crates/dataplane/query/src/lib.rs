@@ -16,6 +16,7 @@ mod settings;
 mod sql;
 mod system;
 mod tables;
+mod threads;
 
 pub use engine::{QueryEngine, SnapshotSource};
 pub use settings::QuerySettings;

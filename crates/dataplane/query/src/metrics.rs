@@ -36,8 +36,29 @@ pub static DURATION: Histogram = Histogram::new(
     "Time of statements, from their start to their last row. What users wait for; a jump of the upper buckets is what they notice.",
 );
 
-static ALL: [&dyn Metric; 10] =
-    [&DURATION, &CAREFUL, &STATEMENTS, &FAILED, &CANCELLED, &ROWS, &FILES_READ, &FILES_PRUNED, &SESSIONS, &RUNNING];
+pub static PANICS: Counter = Counter::new(
+    "mainstem_query_panics_total",
+    "Statements that failed by a fault in the server itself. More than 0 deserves a report with the log.",
+);
+pub static ABANDONED: Gauge = Gauge::new(
+    "mainstem_query_abandoned",
+    "Statements that were stopped, or whose client left, and that still work until their next pause. High for long: their threads are lost.",
+);
+
+static ALL: [&dyn Metric; 12] = [
+    &DURATION,
+    &PANICS,
+    &ABANDONED,
+    &CAREFUL,
+    &STATEMENTS,
+    &FAILED,
+    &CANCELLED,
+    &ROWS,
+    &FILES_READ,
+    &FILES_PRUNED,
+    &SESSIONS,
+    &RUNNING,
+];
 
 pub fn all() -> &'static [&'static dyn Metric] {
     &ALL

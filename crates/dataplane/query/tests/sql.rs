@@ -156,6 +156,23 @@ fn statements_of_a_session() {
 }
 
 #[test]
+fn a_cursor_that_is_read_to_its_end_has_no_more_rows() {
+    check_all(&[
+        ("BEGIN", &["BEGIN"]),
+        ("DECLARE c CURSOR FOR SELECT 1", &["DECLARE CURSOR"]),
+        ("FETCH ALL FROM c", &["1"]),
+        ("FETCH ALL FROM c", &[]),
+        ("FETCH 1 FROM c", &[]),
+        ("MOVE ALL IN c", &["MOVE 0"]),
+        ("DECLARE wrong CURSOR WITH HOLD FOR SELECT 1 / (id - 1) FROM shop.tiny ORDER BY id", &["ERROR 22012: division by zero"]),
+        ("ROLLBACK", &["ROLLBACK"]),
+    ]);
+    let mut panics = String::new();
+    mainstem_types::metrics::Metric::write(&mainstem_query::metrics::PANICS, &mut panics);
+    assert!(panics.ends_with("total 0\n"), "{panics}");
+}
+
+#[test]
 fn errors_have_code_place_and_hint() {
     check_all(&[
         ("SELEC 1", &["ERROR 42601: syntax error at or near \"SELEC\": expected an SQL statement @1"]),
@@ -166,6 +183,12 @@ fn errors_have_code_place_and_hint() {
         ),
         ("SELECT i.nam FROM shop.item i", &["ERROR 42703: column \"i.nam\" does not exist @8 [Perhaps you meant \"name\".]"]),
         ("SELECT 1/0", &["ERROR 22012: division by zero"]),
+        ("SELECT $4294967296", &["ERROR 42P02: there is no parameter $4294967296 @8 [Parameters are $1 to $65535.]"]),
+        ("SELECT 1, $0", &["ERROR 42P02: there is no parameter $0 @11 [Parameters are $1 to $65535.]"]),
+        (
+            "SELECT count(*) FROM shop.item GROUP BY CUBE (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13)",
+            &["ERROR 54011: CUBE is limited to 12 elements"],
+        ),
         (
             "SELECT 'geheim'::int",
             &[

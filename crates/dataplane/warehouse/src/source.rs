@@ -56,6 +56,15 @@ pub(crate) struct SourceSnapshot {
 }
 
 impl SourceSnapshot {
+    /// Whether both have the same tables, under the same names and parents.
+    fn has_tables_of(&self, other: &Self) -> bool {
+        let same = |(mine, other): (&Arc<TableView>, &Arc<TableView>)| {
+            Arc::ptr_eq(&mine.record, &other.record)
+                || (mine.record.name == other.record.name && mine.record.parent == other.record.parent)
+        };
+        self.tables.len() == other.tables.len() && self.tables.iter().zip(&other.tables).all(same)
+    }
+
     pub fn add_to(&self, name: &SourceName, snapshot: &mut Snapshot) {
         if self.seq > 0 {
             snapshot.seqs.insert(name.clone(), self.seq);
@@ -77,6 +86,41 @@ impl SourceSnapshot {
                 leaves.insert(at, parent.clone());
             }
         }
+    }
+}
+
+/// The snapshot of all sources, and from which of theirs it was made.
+#[derive(Default)]
+pub(crate) struct Shown {
+    parts: Vec<(SourceName, Arc<SourceSnapshot>)>,
+    snapshot: Arc<Snapshot>,
+}
+
+impl Shown {
+    /// The snapshot of these parts, which come in the order of their names.
+    pub fn follow(&mut self, parts: Vec<(SourceName, Arc<SourceSnapshot>)>) -> Arc<Snapshot> {
+        let known = self.parts.len() == parts.len()
+            && self.parts.iter().zip(&parts).all(|((name, before), (new, now))| name == new && before.has_tables_of(now));
+        if !known {
+            let mut snapshot = Snapshot::default();
+            parts.iter().for_each(|(name, part)| part.add_to(name, &mut snapshot));
+            self.snapshot = Arc::new(snapshot);
+        } else {
+            for ((name, before), (_, now)) in
+                self.parts.iter().zip(&parts).filter(|((_, before), (_, now))| !Arc::ptr_eq(before, now))
+            {
+                let snapshot = Arc::make_mut(&mut self.snapshot);
+                if now.seq > 0 {
+                    snapshot.seqs.insert(name.clone(), now.seq);
+                }
+                let changed = before.tables.iter().zip(&now.tables).filter(|(before, now)| !Arc::ptr_eq(before, now));
+                for (_, view) in changed {
+                    snapshot.tables.insert(view.record.name.clone(), view.clone());
+                }
+            }
+        }
+        self.parts = parts;
+        self.snapshot.clone()
     }
 }
 

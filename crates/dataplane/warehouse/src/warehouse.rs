@@ -7,7 +7,7 @@ use crate::open::{open_sources, read_words, seed};
 use crate::replay::GroupReader;
 use crate::settings::WarehouseSettings;
 use crate::snapshot::Snapshot;
-use crate::source::{Source, SourceState};
+use crate::source::{Shown, Source, SourceState};
 use crate::table::{Gone, Ground};
 use async_trait::async_trait;
 use mainstem_env::{Env, JoinOnDrop, Moment, blocking, spawn, spawn_thread};
@@ -39,6 +39,8 @@ pub struct Warehouse {
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) schemas: Arc<Schemas>,
     pub(crate) sources: RwLock<BTreeMap<SourceName, Arc<Source>>>,
+    /// What the last query saw.
+    shown: Mutex<Shown>,
     appliers: Mutex<BTreeMap<SourceName, Applier>>,
     barrier_words: tokio::sync::Mutex<BarrierWords>,
     /// Flushing and compaction.
@@ -90,6 +92,7 @@ impl Warehouse {
             log,
             schemas,
             sources: RwLock::new(sources),
+            shown: Mutex::default(),
             appliers: Mutex::default(),
             barrier_words: BarrierWords { topic, last: BTreeMap::new(), noted: BTreeMap::new() }.into(),
             upkeep: Mutex::default(),
@@ -239,14 +242,12 @@ impl Warehouse {
         }
     }
 
-    /// What a query sees from now on: every source at its last barrier. Costs what changed since the last call.
+    /// What a query sees from now on: every source at its last barrier. Costs what changed since the last call: the same snapshot is given
+    /// while nothing did.
     pub fn snapshot(&self) -> Result<Arc<Snapshot>> {
         let sources: Vec<Arc<Source>> = self.sources.read().values().cloned().collect();
-        let mut snapshot = Snapshot::default();
-        for source in sources {
-            source.snapshot()?.add_to(&source.name, &mut snapshot);
-        }
-        Ok(Arc::new(snapshot))
+        let parts = sources.iter().map(|source| Ok((source.name.clone(), source.snapshot()?))).collect::<Result<Vec<_>>>()?;
+        Ok(self.shown.lock().follow(parts))
     }
 
     fn source(&self, name: &SourceName) -> Arc<Source> {

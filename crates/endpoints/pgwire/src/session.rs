@@ -238,10 +238,11 @@ impl Session<'_> {
         if statements.is_empty() {
             self.connection.reply.empty(b'I');
         }
-        let mut at = 0;
+        let (mut at, mut before) = (0, 0);
         for text in &statements {
-            at += sql.get(at..).and_then(|rest| rest.find(text.as_str())).unwrap_or(0);
-            let before = sql.get(..at).map_or(0, |s| s.chars().count()) as u32;
+            let found = at + sql.get(at..).and_then(|rest| rest.find(text.as_str())).unwrap_or(0);
+            before += sql.get(at..found).map_or(0, |s| s.chars().count()) as u32;
+            at = found;
             self.statement(text).await.map_err(|stop| match stop {
                 Stop::Error(error) => Stop::Error(match error.position() {
                     Some(position) => error.at(position + before),
@@ -250,6 +251,7 @@ impl Session<'_> {
                 stop => stop,
             })?;
             at += text.len();
+            before += text.chars().count() as u32;
         }
         Ok(())
     }
@@ -281,7 +283,7 @@ impl Session<'_> {
     /// Prepares and executes a statement without parameters.
     pub async fn run_plain(&mut self, text: &str) -> Result<Outcome, Stop> {
         let session = &*self.session;
-        let prepared = guarded(self.connection, session, session.prepare(text, &[])).await?;
+        let prepared = guarded(self.connection, session, session.prepare_once(text)).await?;
         if !prepared.parameter_types().is_empty() {
             return Err(Error::fix(codes::NO_PARAMETER, "there is no parameter $1 in a statement sent without parameters").into());
         }

@@ -1,5 +1,6 @@
 //! Functions that Postgres's clients expect and DataFusion lacks or does otherwise.
 
+mod bounded;
 mod casts;
 mod forms;
 mod json;
@@ -35,6 +36,7 @@ pub(crate) const VERSION: &str = concat!("PostgreSQL 15.0 (Mainstem ", env!("CAR
 
 /// Adds the functions that are the same for all sessions.
 pub(crate) fn register(context: &SessionContext) {
+    bounded::bind(context);
     own().into_iter().for_each(|function| context.register_udf(function));
     context.register_udaf(single::function());
     context.register_udf(ScalarUDF::from(FormatType { signature: Signature::any(2, Volatility::Immutable) }));

@@ -1,7 +1,10 @@
 //! The frame of our scalar functions: a name, how the result's type follows from the arguments, and the work on arrays.
 
-use arrow::array::{ArrayRef, AsArray, StringArray};
+use super::strings::{MADE_BYTES_MAX, too_long};
+use crate::threads::pause;
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
@@ -112,6 +115,15 @@ impl ScalarUDFImpl for Function {
     fn name(&self) -> &str {
         self.name
     }
+    /// The engine asks for the name of each call at each level above it, and a name holds the names below: a tree that is not shallow is
+    /// named by its hash.
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        if let Some(name) = bounded_name(self.name, args) {
+            return Ok(name);
+        }
+        let names: Vec<String> = args.iter().map(|arg| arg.schema_name().to_string()).collect();
+        Ok(format!("{}({})", self.name, names.join(",")))
+    }
     fn signature(&self) -> &Signature {
         &self.signature
     }
@@ -144,9 +156,39 @@ impl ScalarUDFImpl for Function {
         let scalar = !args.args.is_empty() && args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if scalar { 1 } else { args.number_rows };
         let arrays = args.args.iter().map(|arg| arg.clone().into_array(rows)).collect::<Result<Vec<_>>>()?;
+        pause();
         let made = (self.work)(&arrays, &args.arg_fields, args.return_field.data_type())?;
+        if made.get_buffer_memory_size() > MADE_BYTES_MAX && made.to_data().get_slice_memory_size()? > MADE_BYTES_MAX {
+            return Err(too_long());
+        }
         if scalar { Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&made, 0)?)) } else { Ok(ColumnarValue::Array(made)) }
     }
+}
+
+/// The name of a call that is not shallow.
+pub(super) fn bounded_name(name: &str, args: &[Expr]) -> Option<String> {
+    if is_shallow(args, SHALLOW_LEVELS) {
+        return None;
+    }
+    pause();
+    let mut hasher = std::hash::DefaultHasher::new();
+    args.hash(&mut hasher);
+    Some(format!("{name}(#{:016x})", hasher.finish()))
+}
+
+/// Levels of calls whose names are spelled out.
+const SHALLOW_LEVELS: usize = 4;
+
+fn is_shallow(exprs: &[Expr], levels: usize) -> bool {
+    let shallow = |expr: &Expr| {
+        let (mut children, Some(below)) = (true, levels.checked_sub(1)) else { return false };
+        let _ = expr.apply_children(|child| {
+            children = is_shallow(std::slice::from_ref(child), below);
+            Ok(if children { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+        });
+        children
+    };
+    exprs.iter().all(shallow)
 }
 
 /// The argument at a place.

@@ -14,7 +14,7 @@ use regex::{Regex, RegexBuilder};
 use std::sync::Arc;
 
 /// Bytes that one call may make for one batch of rows. Postgres stops at 1 GB per value; here the memory is shared by all queries.
-const MADE_BYTES_MAX: usize = 256 << 20;
+pub(super) const MADE_BYTES_MAX: usize = 256 << 20;
 /// Scale of `to_number` where the pattern is not a constant.
 const NUMBER_SCALE: i8 = 10;
 
@@ -55,7 +55,7 @@ pub(super) fn all() -> Vec<ScalarUDF> {
     ]
 }
 
-fn too_long() -> datafusion::common::DataFusionError {
+pub(super) fn too_long() -> datafusion::common::DataFusionError {
     own_error(Error::fix(codes::TOO_LONG, "requested length too large").hint("A call may make 256 MiB for a batch of rows."))
 }
 

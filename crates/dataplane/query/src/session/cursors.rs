@@ -139,7 +139,7 @@ impl Session {
             return Ok(Outcome::Done { tag: format!("MOVE {moved}"), notices: Vec::new() });
         }
         let batches = stream::unfold(lent, |mut lent| async move { Some((lent.next().await?, lent)) });
-        Ok(Outcome::Rows { schema, batches: batches.boxed(), notices: Vec::new() })
+        Ok(Outcome::Rows { schema, batches: run::sealed(batches.boxed()), notices: Vec::new() })
     }
 
     pub(super) fn close_cursor(&self, name: Option<&str>) -> Result<Outcome> {

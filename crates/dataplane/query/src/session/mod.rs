@@ -6,6 +6,7 @@ mod run;
 mod stop;
 mod variables;
 
+pub(crate) use run::Interrupt;
 pub(crate) use variables::spelled;
 
 use crate::codes;
@@ -14,7 +15,8 @@ use crate::functions::Setter;
 use crate::metrics;
 use crate::plan::{Notice, Scope};
 use crate::sql::commands::{Command, Isolation};
-use crate::sql::{commands, declarations, rewrite, text};
+use crate::sql::{bounds, commands, declarations, rewrite, text};
+use crate::threads::caught;
 use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use cursors::Cursors;
@@ -25,7 +27,6 @@ use mainstem_types::{Error, Principal, Result};
 use mainstem_warehouse::Snapshot;
 use parking_lot::Mutex;
 use prepared::{Holder, Kind, Prepared};
-use run::Interrupt;
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Weak};
@@ -318,14 +319,20 @@ impl Session {
             running.active = true;
             running.started_us = now;
         }
+        let mut interrupt = self.interrupt();
+        interrupt.begun = Some(self.engine.env.clock.moment());
+        interrupt
+    }
+
+    /// What may end the work that begins: a cancel, or the session's time for a statement.
+    fn interrupt(&self) -> Interrupt {
         let (sender, cancelled) = watch::channel(false);
         let sender = Arc::new(sender);
         *self.facts.cancel.lock() = Some(sender.clone());
         let clock = self.engine.env.clock.clone();
         let timeout = self.inner.lock().variables.statement_timeout();
-        let begun = clock.moment();
-        let deadline = timeout.map(|timeout| Moment(begun.0 + timeout));
-        Interrupt { _sender: sender, cancelled, begun, deadline, clock }
+        let deadline = timeout.map(|timeout| Moment(clock.moment().0 + timeout));
+        Interrupt { _sender: sender, cancelled, begun: None, deadline, clock }
     }
 
     /// The failure of a statement: counts, and fails the transaction block.
@@ -339,6 +346,27 @@ impl Session {
         }
         self.fail_transaction();
         error
+    }
+
+    /// `once`: it is executed at once, with the plan that is made here.
+    async fn prepared(&self, sql: &str, parameter_types: &[Option<DataType>], once: bool) -> Result<Arc<Prepared>> {
+        let Some(me) = self.me.upgrade() else {
+            return Err(Error::bug(codes::INTERNAL, "the session has ended"));
+        };
+        let mut interrupt = self.interrupt();
+        let (text, types) = (sql.to_string(), parameter_types.to_vec());
+        let make = move || {
+            let (kind, scope) = me.parse(&text)?;
+            me.check_block(&kind)?;
+            Prepared::new(me.clone(), &text, kind, scope, &types, once)
+        };
+        let made = match bounds::check_text(sql) {
+            // A word to the session waits for no thread.
+            Ok(()) if sql.len() <= COMMAND_BYTES_MAX && is_command(sql) => caught(make).and_then(|made| made),
+            Ok(()) => self.engine.threads.run(&mut interrupt, make).await,
+            Err(error) => Err(error),
+        };
+        made.map_err(|error| self.failed(error))
     }
 
     /// What the text asks for, with the scope in which a query was parsed.
@@ -387,6 +415,18 @@ fn parse_query(scope: &Scope, sql: &str) -> Result<(Arc<Statement>, bool)> {
     Ok((statement, of_text_alone.get()))
 }
 
+/// Longer texts are no commands that people or drivers send.
+const COMMAND_BYTES_MAX: usize = 1024;
+
+/// Whether a text is a session command, which is read and done in no time.
+fn is_command(sql: &str) -> bool {
+    let first = sql.split_whitespace().next().unwrap_or("");
+    if ["select", "with"].iter().any(|word| first.eq_ignore_ascii_case(word)) {
+        return false;
+    }
+    text::Cursor::new(sql).is_ok_and(|words| words.is_empty()) || matches!(commands::parse(sql), Ok(Some(_)))
+}
+
 fn level(isolation: Isolation) -> &'static str {
     match isolation {
         Isolation::Statement => "read committed",
@@ -397,21 +437,16 @@ fn level(isolation: Isolation) -> &'static str {
 #[async_trait]
 impl SqlSession for Session {
     fn split(&self, sql: &str) -> Result<Vec<String>> {
+        bounds::check_text(sql)?;
         text::split(sql)
     }
 
     async fn prepare(&self, sql: &str, parameter_types: &[Option<DataType>]) -> Result<Arc<dyn PreparedStatement>> {
-        let Some(me) = self.me.upgrade() else {
-            return Err(Error::bug(codes::INTERNAL, "the session has ended"));
-        };
-        let made = self.parse(sql).and_then(|(kind, scope)| {
-            self.check_block(&kind)?;
-            Prepared::new(me, sql, kind, scope, parameter_types)
-        });
-        match made {
-            Ok(prepared) => Ok(Arc::new(prepared)),
-            Err(error) => Err(self.failed(error)),
-        }
+        Ok(self.prepared(sql, parameter_types, false).await?)
+    }
+
+    async fn prepare_once(&self, sql: &str) -> Result<Arc<dyn PreparedStatement>> {
+        Ok(self.prepared(sql, &[], true).await?)
     }
 
     fn cancel(&self) {

@@ -7,15 +7,16 @@ use crate::functions::keeps_source_type;
 use crate::plan::{Notice, Scope};
 use crate::sql::commands::Command;
 use crate::sql::errors::from_engine;
-use crate::sql::{names, rewrite};
+use crate::sql::{bounds, names, rewrite};
 use crate::tables::Rows;
+use crate::threads::unwound;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast::Statement;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use mainstem_types::control::{self, Declaration};
 use mainstem_types::schema::SOURCE_TYPE_KEY;
 use mainstem_types::sql::{Outcome, Parameter, PreparedStatement};
@@ -24,7 +25,8 @@ use mainstem_types::{Error, Result};
 use mainstem_warehouse::Snapshot;
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Weak};
 
 pub(super) enum Kind {
     Empty,
@@ -51,6 +53,9 @@ pub(super) struct Prepared {
     columns: Option<SchemaRef>,
     /// The plan made at prepare, for the first execution if it still fits. Not kept longer: it holds its snapshot.
     planned: Mutex<Option<Planned>>,
+    /// Executed once and at once: the plan fits though there is a newer snapshot since.
+    once: bool,
+    me: Weak<Prepared>,
 }
 
 /// A plan with the snapshot that it reads and its notices.
@@ -64,7 +69,8 @@ impl Prepared {
         kind: Kind,
         scope: Option<Scope>,
         declared: &[Option<DataType>],
-    ) -> Result<Self> {
+        once: bool,
+    ) -> Result<Arc<Self>> {
         let mut prepared = Self {
             session,
             sql: sql.to_string(),
@@ -73,12 +79,15 @@ impl Prepared {
             sources: Vec::new(),
             columns: None,
             planned: Mutex::new(None),
+            once,
+            me: Weak::new(),
         };
         match &prepared.kind {
             Kind::Query(statement, holder) => {
                 let scope = scope.map_or_else(|| prepared.session.scope(), Ok)?;
                 let (statement, shown) = (statement.clone(), holder.is_none());
                 let (plan, parameters) = plan(&scope, &statement, declared).map_err(|e| from_engine(e, sql))?;
+                bounds::check_columns(plan.schema().fields().len())?;
                 prepared.columns = shown.then(|| columns(&plan));
                 prepared.sources = parameter_sources(&statement, parameters.len());
                 prepared.parameters = parameters;
@@ -94,10 +103,10 @@ impl Prepared {
             }
             Kind::Command(_) | Kind::Empty => {}
         }
-        Ok(prepared)
+        Ok(Arc::new_cyclic(|me| Self { me: me.clone(), ..prepared }))
     }
 
-    async fn query(&self, statement: &Statement, holder: Option<&Holder>, parameters: Vec<Parameter>) -> Result<Outcome> {
+    async fn query(&self, statement: &Arc<Statement>, holder: Option<&Holder>, parameters: Vec<Parameter>) -> Result<Outcome> {
         if let Some(Holder { name, hold }) = holder {
             self.session.check_cursor(name, *hold)?;
         }
@@ -110,10 +119,22 @@ impl Prepared {
         }
         // Before planning: what it shows of sessions shows this statement, and a cancel that comes meanwhile is not lost.
         let interrupt = self.session.started(&self.sql);
+        let Some(me) = self.me.upgrade() else { return Err(Error::bug(codes::INTERNAL, "the statement has ended")) };
+        let statement = statement.clone();
+        let make = move || me.work(&statement, &parameters);
+        let ((schema, notices), batches) = run::run(&self.session, interrupt, make, holder.is_some()).await?;
+        let batches = run::sealed(batches);
+        let Some(Holder { name, hold }) = holder else { return Ok(Outcome::Rows { schema, batches, notices }) };
+        self.session.open_cursor(name, *hold, schema, batches);
+        Ok(Outcome::Done { tag: "DECLARE CURSOR".into(), notices })
+    }
+
+    /// The plan of one execution: on a thread for it.
+    fn work(&self, statement: &Statement, parameters: &[Parameter]) -> Result<Work> {
         let scope = self.session.scope()?;
         let planned = self.planned.lock().take();
         let (plan, notices) = match planned {
-            Some((snapshot, plan, notices)) if Arc::ptr_eq(&snapshot, &scope.snapshot) => (plan, notices),
+            Some((snapshot, plan, notices)) if self.once || Arc::ptr_eq(&snapshot, &scope.snapshot) => (plan, notices),
             _ => {
                 let declared: Vec<_> = self.parameters.iter().cloned().map(Some).collect();
                 let (plan, _) = plan(&scope, statement, &declared).map_err(|e| from_engine(e, &self.sql))?;
@@ -121,18 +142,14 @@ impl Prepared {
             }
         };
         let notices = self.session.heard(notices);
-        let plan = bind(plan, &self.parameters, &parameters).map_err(|e| from_engine(e, &self.sql))?;
+        let plan = bind(plan, &self.parameters, parameters).map_err(|e| from_engine(e, &self.sql))?;
         let schema = self.columns.clone().unwrap_or_else(|| columns(&plan));
         if columns(&plan).fields().iter().map(|f| f.data_type()).ne(schema.fields().iter().map(|f| f.data_type())) {
             return Err(Error::retry(codes::NOT_SUPPORTED, "cached plan must not change result type")
                 .hint("A table's columns have changed: prepare the statement again."));
         }
         let explain = matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
-        let work = Work { sql: self.sql.clone(), scope, plan, schema: schema.clone(), explain };
-        let batches = run::run(&self.session, interrupt, work, holder.is_some()).await?;
-        let Some(Holder { name, hold }) = holder else { return Ok(Outcome::Rows { schema, batches, notices }) };
-        self.session.open_cursor(name, *hold, schema, batches);
-        Ok(Outcome::Done { tag: "DECLARE CURSOR".into(), notices })
+        Ok(Work { sql: self.sql.clone(), scope, plan, schema, notices, explain })
     }
 
     /// Hands a declaration on, beside cancel and the statement timeout.
@@ -191,7 +208,8 @@ impl PreparedStatement for Prepared {
     }
 
     async fn execute(&self, parameters: Vec<Parameter>) -> Result<Outcome> {
-        self.run(parameters).await.map_err(|error| {
+        let done = AssertUnwindSafe(self.run(parameters)).catch_unwind().await;
+        done.unwrap_or_else(|payload| Err(unwound(payload))).map_err(|error| {
             self.session.facts.running.lock().active = false;
             self.session.failed(error)
         })

@@ -5,6 +5,7 @@ use super::{Session, SessionFacts};
 use crate::plan::Scope;
 use crate::sql::errors::from_engine;
 use crate::sql::names;
+use crate::threads::{Wish, unwound};
 use crate::{codes, metrics};
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringViewArray};
 use arrow::compute::{CastOptions, cast, cast_with_options};
@@ -14,15 +15,15 @@ use datafusion::common::tree_node::TreeNode;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
-use futures::FutureExt;
-use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt};
 use mainstem_env::{Clock, JoinOnDrop, Moment};
 use mainstem_types::{Error, Result};
+use parking_lot::Mutex;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// Batches that may wait for a slow client.
 const WAITING_BATCHES_MAX: usize = 2;
@@ -44,18 +45,19 @@ pub(super) fn timeout_error() -> Error {
 }
 
 /// What may end a statement before its work does: a cancel or its timeout.
-pub(super) struct Interrupt {
+pub(crate) struct Interrupt {
     /// Held so that the receiver never reads "nobody can cancel".
-    pub(super) _sender: Arc<watch::Sender<bool>>,
-    pub(super) cancelled: watch::Receiver<bool>,
-    pub(super) begun: Moment,
-    pub(super) deadline: Option<Moment>,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(crate) _sender: Arc<watch::Sender<bool>>,
+    pub(crate) cancelled: watch::Receiver<bool>,
+    /// When the statement began; None for work before it.
+    pub(crate) begun: Option<Moment>,
+    pub(crate) deadline: Option<Moment>,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl Interrupt {
     /// What `work` gives, unless the interrupt comes first.
-    pub(super) async fn or<T>(&mut self, work: impl Future<Output = T>) -> Result<T> {
+    pub(crate) async fn or<T>(&mut self, work: impl Future<Output = T>) -> Result<T> {
         let (clock, deadline) = (self.clock.clone(), self.deadline);
         let timed_out = async move {
             match deadline {
@@ -74,7 +76,9 @@ impl Interrupt {
 
 impl Drop for Interrupt {
     fn drop(&mut self) {
-        metrics::DURATION.observe(self.clock.moment() - self.begun);
+        if let Some(begun) = self.begun {
+            metrics::DURATION.observe(self.clock.moment() - begun);
+        }
     }
 }
 
@@ -86,9 +90,13 @@ struct Running {
     /// None while nobody waits: a cursor between two fetches.
     interrupt: Option<Interrupt>,
     stop: Stop,
-    _task: JoinOnDrop<()>,
     batches: mpsc::Receiver<Result<RecordBatch>>,
+    _rest: Rest,
+    _wish: Wish,
 }
+
+/// The task of a query that has given more rows than its client took.
+type Rest = Arc<Mutex<Option<JoinOnDrop<()>>>>;
 
 /// Counted as long as a query has work under way: on the engine's side, so that the number says what the threads do.
 struct Counted;
@@ -138,73 +146,97 @@ pub(super) struct Work {
     pub(super) plan: LogicalPlan,
     /// The columns that were promised.
     pub(super) schema: SchemaRef,
+    pub(super) notices: Vec<String>,
     /// EXPLAIN: its rows are lines of text.
     pub(super) explain: bool,
 }
 
-/// Starts the plan. Its first batch is awaited here, so that what fails at once fails before any row is promised. The rows of a cursor
-/// outlive the statement that declares it, so only that first wait can be interrupted here.
+/// Columns and notices of a query whose rows begin.
+pub(super) type Head = (SchemaRef, Vec<String>);
+
+/// Makes a plan and runs it, on a thread of its own until the client is slower than it. Its first batch is awaited here, so that what fails
+/// at once fails before any row is promised. The rows of a cursor outlive the statement that declares it, so only that first wait can be
+/// interrupted here.
 pub(super) async fn run(
     session: &Arc<Session>,
     interrupt: Interrupt,
-    work: Work,
+    make: impl FnOnce() -> Result<Work> + Send + 'static,
     cursor: bool,
-) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-    let Some(runtime) = session.engine.runtime().cloned() else {
-        return Err(cancel_error());
-    };
+) -> Result<(Head, BoxStream<'static, Result<RecordBatch>>)> {
     let (batches, received) = mpsc::channel(WAITING_BATCHES_MAX);
     let (stop, counted) = (Stop::default(), Counted::new());
-    let watched = stop.clone();
-    let driver = async move {
-        let _counted = counted;
-        let driven = drive(work, &batches, &watched);
-        // A panic must not pass for the end of the rows.
-        let done = AssertUnwindSafe(driven).catch_unwind().await.unwrap_or_else(|_| Err(panicked()));
-        if let Err(error) = done {
-            let _ = batches.send(Err(error)).await;
+    let (rest, head) = (Rest::default(), Arc::new(Mutex::new(None)));
+    let (watched, kept, said) = (stop.clone(), rest.clone(), head.clone());
+    let started = session.engine.threads.start(move |mark| {
+        let handle = mark.handle.clone();
+        let lagging = Arc::new(Notify::new());
+        let told = lagging.clone();
+        let mut driver = Box::pin(async move {
+            let _held = (mark, counted);
+            let work = async {
+                let work = make()?;
+                *said.lock() = Some((work.schema.clone(), work.notices.clone()));
+                drive(work, &batches, &watched, &told).await
+            };
+            // A panic must not pass for the end of the rows.
+            let work = AssertUnwindSafe(work).catch_unwind();
+            let done = tokio::select! {
+                biased;
+                () = batches.closed() => Ok(Ok(())),
+                done = work => done,
+            };
+            if let Err(error) = done.unwrap_or_else(|payload| Err(unwound(payload))) {
+                let _ = batches.send(Err(error)).await;
+            }
+        });
+        // The channel has room for what a small query gives: its thread is free at its end. A client that takes its time holds no thread.
+        let lags = handle.block_on(async {
+            tokio::select! {
+                biased;
+                () = &mut driver => false,
+                () = lagging.notified() => true,
+            }
+        });
+        if lags {
+            let _entered = handle.enter();
+            *kept.lock() = Some(mainstem_env::spawn("query", driver));
         }
-    };
-    let task = {
-        let _guard = runtime.enter();
-        mainstem_env::spawn("query", driver)
-    };
+    })?;
     let (weak, facts) = (Arc::downgrade(session), session.facts.clone());
-    let mut running = Running { session: weak, facts, interrupt: Some(interrupt), stop, _task: task, batches: received };
+    let mut running =
+        Running { session: weak, facts, interrupt: Some(interrupt), stop, batches: received, _rest: rest, _wish: started.wish };
     let first = match running.next().await {
         Some(Err(error)) => return Err(error),
         Some(Ok(batch)) => Some(Ok(batch)),
         None => None,
     };
+    let Some(head) = head.lock().take() else { return Err(cancel_error()) };
     if cursor {
         running.interrupt = None;
     }
-    let rest = stream::unfold(Some(running), |running| async move {
-        let mut running = running?;
-        match running.next().await {
-            Some(Ok(batch)) => Some((Ok(batch), Some(running))),
-            Some(Err(error)) => Some((Err(running.failed(error)), None)),
-            None => None,
-        }
+    let rest = stream::unfold(running, |mut running| async move {
+        let batch = running.next().await?.map_err(|error| running.failed(error));
+        Some((batch, running))
     });
-    Ok(match first {
-        Some(first) => stream::iter([first]).chain(rest).boxed(),
-        None => rest.boxed(),
-    })
+    Ok((head, stream::iter(first).chain(rest).boxed()))
 }
 
-fn panicked() -> Error {
-    Error::bug(codes::INTERNAL, "the query engine failed inside").hint("Please report the statement with the server's log.")
+/// Rows for whoever asks: after an error and after the end there are no more, and a panic is an error.
+pub(super) fn sealed(rows: BoxStream<'static, Result<RecordBatch>>) -> BoxStream<'static, Result<RecordBatch>> {
+    let rows = AssertUnwindSafe(rows).catch_unwind().map(|batch| batch.unwrap_or_else(|payload| Err(unwound(payload))));
+    let until_error = rows.scan(false, |failed, batch| {
+        let ended = std::mem::replace(failed, batch.is_err());
+        futures::future::ready((!ended).then_some(batch))
+    });
+    until_error.fuse().boxed()
 }
 
 /// Runs the work. What does not fit into memory before it has given a row runs a second time, carefully.
-async fn drive(work: Work, batches: &Batches, stop: &Stop) -> Result<()> {
-    // Planning is work for the processor alone: a yield first lets a cancel that is already there win.
-    tokio::task::yield_now().await;
+async fn drive(work: Work, batches: &Batches, stop: &Stop, lagging: &Notify) -> Result<()> {
     let mut sent = false;
     let pool = work.scope.state.runtime_env().memory_pool.clone();
     let before = pool.reserved();
-    match attempt(&work, &work.scope.state, batches, stop, &mut sent).await {
+    match attempt(&work, &work.scope.state, (batches, lagging), stop, &mut sent).await {
         Err(error) if error.code() == codes::OUT_OF_MEMORY && !sent => {
             metrics::CAREFUL.add(1);
             // The tasks of the first run give their memory back when they end; other queries may have taken some meanwhile.
@@ -214,7 +246,7 @@ async fn drive(work: Work, batches: &Batches, stop: &Stop) -> Result<()> {
                 }
                 work.scope.engine.env.clock.sleep(RELEASE_WAIT).await;
             }
-            attempt(&work, &careful(&work.scope.state, &work.plan), batches, stop, &mut sent).await
+            attempt(&work, &careful(&work.scope.state, &work.plan), (batches, lagging), stop, &mut sent).await
         }
         done => done,
     }
@@ -240,7 +272,13 @@ fn careful(state: &SessionState, plan: &LogicalPlan) -> SessionState {
     state
 }
 
-async fn attempt(work: &Work, state: &SessionState, batches: &Batches, stop: &Stop, sent: &mut bool) -> Result<()> {
+async fn attempt(
+    work: &Work,
+    state: &SessionState,
+    (batches, lagging): (&Batches, &Notify),
+    stop: &Stop,
+    sent: &mut bool,
+) -> Result<()> {
     let failed = |e| from_engine(e, &work.sql);
     let physical = state.create_physical_plan(&work.plan).await.and_then(|plan| stoppable(plan, stop)).map_err(failed)?;
     let mut rows: SendableRecordBatchStream = execute_stream(physical, state.task_ctx()).map_err(failed)?;
@@ -252,6 +290,9 @@ async fn attempt(work: &Work, state: &SessionState, batches: &Batches, stop: &St
         let batch = if work.explain { plan_lines(&batch, &work.schema)? } else { renamed(&batch, &work.schema)? };
         metrics::ROWS.add(batch.num_rows() as u64);
         *sent = true;
+        if batches.capacity() == 0 {
+            lagging.notify_one();
+        }
         if batches.send(Ok(batch)).await.is_err() {
             return Ok(());
         }

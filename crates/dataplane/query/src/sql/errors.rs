@@ -279,7 +279,8 @@ fn lower_first(text: &str) -> String {
 pub(crate) fn syntax(error: ParserError, sql: &str) -> Error {
     let text = match error {
         ParserError::RecursionLimitExceeded => {
-            return Error::fix(codes::SYNTAX, "the statement is nested too deeply");
+            return Error::fix(codes::TOO_COMPLEX, "the statement is nested too deeply")
+                .hint("Split it into several statements.");
         }
         ParserError::TokenizerError(text) | ParserError::ParserError(text) => text,
     };

@@ -1,14 +1,12 @@
 //! Parsing of queries, and the differences between Postgres's SQL and DataFusion's that are mended in the syntax tree.
 
-use super::{dialect, errors, names, subqueries, text};
+use super::{bounds, dialect, errors, names, postgres, subqueries, text};
 use crate::codes;
 use datafusion::sql::sqlparser::ast::{
     ArrayElemTypeDef, BinaryOperator, CastKind, Cte, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
     LimitClause, ObjectName, Query, SelectItem, SetExpr, Statement, TableFactor, Value, ValueWithSpan, Visit, VisitMut, Visitor,
     VisitorMut,
 };
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
-use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Whitespace};
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use datafusion_pg_catalog::sql::rules::{
@@ -27,6 +25,10 @@ const TYPES_OF_ASYNCPG: &str = "SELECT oid, 'pg_catalog' AS ns, typname AS name,
      NULL::int AS range_subtype, NULL::text[] AS attrtypoids, NULL::text[] AS attrnames, 0 AS depth, NULL::text AS basetype_name, \
      CASE WHEN typelem = 0 THEN NULL ELSE format_type(typelem, -1) END AS elemtype_name, NULL::text AS range_subtype_name \
      FROM pg_type WHERE oid = ANY ($1::oid[]) OR oid IN (SELECT typelem FROM pg_type WHERE oid = ANY ($1::oid[])) ORDER BY typelem";
+
+/// Calls, lists and joins in one another, and bytes, of a query over the catalogs that tools may send.
+const CATALOG_NESTED_MAX: usize = 8;
+const CATALOG_BYTES_MAX: usize = 32 << 10;
 
 /// Parses one query and rewrites it. One per engine.
 pub(crate) struct Rewriter {
@@ -59,14 +61,18 @@ impl Rewriter {
     /// One statement. `oid_of` finds a relation's oid by its name as written, for `'shop.film'::regclass`.
     pub(crate) fn parse(&self, sql: &str, oid_of: &dyn Fn(&str) -> Option<i32>) -> Result<Statement> {
         let sql = if sql.contains("typeinfo_tree(") { TYPES_OF_ASYNCPG } else { sql };
-        let tokens = words(text::tokens(sql)?);
-        let mut parser = Parser::new(&PostgreSqlDialect {}).with_recursion_limit(200).with_tokens_with_locations(tokens);
-        let mut statements = parser.parse_statements().map_err(|error| errors::syntax(error, sql))?;
+        let tokens = text::tokens(sql)?;
+        bounds::check_tokens(&tokens, sql)?;
+        let mut statements = postgres::parse(words(tokens))?.map_err(|error| errors::syntax(error, sql))?;
         if statements.len() != 1 {
             return Err(Error::fix(codes::SYNTAX, "one statement was expected here"));
         }
         let mut statement = statements.remove(0);
-        if reads_catalog_only(&statement)
+        let nested = bounds::check_tree(&mut statement)?;
+        // That parser takes time by a power of the nesting; what tools ask is shallow.
+        if nested <= CATALOG_NESTED_MAX
+            && sql.len() <= CATALOG_BYTES_MAX
+            && reads_catalog_only(&statement)
             && let Ok(mut rewritten) = self.catalog.parse(sql)
             && rewritten.len() == 1
         {

@@ -41,7 +41,7 @@ pub(crate) fn position(sql: &str, location: Location) -> u32 {
     upto.chars().count() as u32 + 1
 }
 
-/// Statements of a text, each as it was written, without the semicolon.
+/// Statements of a text, each as it was written, without the semicolon. Linear in the text.
 pub(crate) fn split(sql: &str) -> Result<Vec<String>> {
     // Most texts are one statement, and show it.
     let one = sql.trim();
@@ -52,10 +52,11 @@ pub(crate) fn split(sql: &str) -> Result<Vec<String>> {
     let mut statements = Vec::new();
     let mut from = 0;
     let mut something = false;
+    let mut places = Places::new(sql);
     for token in tokens(sql)? {
         match token.token {
             Token::SemiColon => {
-                let at = offset(sql, token.span.start);
+                let at = places.offset(token.span.start);
                 if something {
                     statements.push(sql.get(from..at).unwrap_or("").trim().to_string());
                 }
@@ -70,6 +71,30 @@ pub(crate) fn split(sql: &str) -> Result<Vec<String>> {
         statements.push(sql.get(from..).unwrap_or("").trim().to_string());
     }
     Ok(statements)
+}
+
+/// Byte offsets of places that come in the order of the text: all of them in one walk over it.
+struct Places<'a> {
+    rest: std::str::CharIndices<'a>,
+    at: Location,
+    end: usize,
+}
+
+impl<'a> Places<'a> {
+    fn new(sql: &'a str) -> Self {
+        Self { rest: sql.char_indices(), at: Location { line: 1, column: 1 }, end: sql.len() }
+    }
+
+    fn offset(&mut self, place: Location) -> usize {
+        while (self.at.line, self.at.column) < (place.line, place.column) {
+            match self.rest.next() {
+                Some((_, '\n')) => self.at = Location { line: self.at.line + 1, column: 1 },
+                Some(_) => self.at.column += 1,
+                None => break,
+            }
+        }
+        self.rest.clone().next().map_or(self.end, |(at, _)| at)
+    }
 }
 
 /// The text with every literal replaced, for people who look at what runs.
