@@ -42,11 +42,22 @@ pub static PANICS: Counter = Counter::new(
 );
 pub static ABANDONED: Gauge = Gauge::new(
     "mainstem_query_abandoned",
-    "Stopped statements, or whose client left, that still work until their next pause. If it stays up, they hold threads that others wait for.",
+    "Statements that were stopped, or whose client left, and that still work until their next pause. High for long: their threads are lost.",
 );
 
 static ALL: [&dyn Metric; 12] = [
-    &DURATION, &PANICS, &ABANDONED, &CAREFUL, &STATEMENTS, &FAILED, &CANCELLED, &ROWS, &FILES_READ, &FILES_PRUNED, &SESSIONS, &RUNNING,
+    &DURATION,
+    &PANICS,
+    &ABANDONED,
+    &CAREFUL,
+    &STATEMENTS,
+    &FAILED,
+    &CANCELLED,
+    &ROWS,
+    &FILES_READ,
+    &FILES_PRUNED,
+    &SESSIONS,
+    &RUNNING,
 ];
 
 pub fn all() -> &'static [&'static dyn Metric] {

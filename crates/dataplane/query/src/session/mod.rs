@@ -319,7 +319,9 @@ impl Session {
             running.active = true;
             running.started_us = now;
         }
-        self.interrupt()
+        let mut interrupt = self.interrupt();
+        interrupt.begun = Some(self.engine.env.clock.moment());
+        interrupt
     }
 
     /// What may end the work that begins: a cancel, or the session's time for a statement.
@@ -329,9 +331,8 @@ impl Session {
         *self.facts.cancel.lock() = Some(sender.clone());
         let clock = self.engine.env.clock.clone();
         let timeout = self.inner.lock().variables.statement_timeout();
-        let begun = clock.moment();
-        let deadline = timeout.map(|timeout| Moment(begun.0 + timeout));
-        Interrupt { _sender: sender, cancelled, begun, deadline, clock }
+        let deadline = timeout.map(|timeout| Moment(clock.moment().0 + timeout));
+        Interrupt { _sender: sender, cancelled, begun: None, deadline, clock }
     }
 
     /// The failure of a statement: counts, and fails the transaction block.

@@ -49,7 +49,8 @@ pub(crate) struct Interrupt {
     /// Held so that the receiver never reads "nobody can cancel".
     pub(crate) _sender: Arc<watch::Sender<bool>>,
     pub(crate) cancelled: watch::Receiver<bool>,
-    pub(crate) begun: Moment,
+    /// When the statement began; None for work before it.
+    pub(crate) begun: Option<Moment>,
     pub(crate) deadline: Option<Moment>,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -75,7 +76,9 @@ impl Interrupt {
 
 impl Drop for Interrupt {
     fn drop(&mut self) {
-        metrics::DURATION.observe(self.clock.moment() - self.begun);
+        if let Some(begun) = self.begun {
+            metrics::DURATION.observe(self.clock.moment() - begun);
+        }
     }
 }
 
