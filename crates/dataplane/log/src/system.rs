@@ -1,6 +1,6 @@
 //! What the log shows of itself in SQL: `mainstem.topics`.
 
-use crate::EventLog;
+use mainstem_eventlog::{EventLog, PartitionInfo};
 use mainstem_types::system::{Columns, Kind, SystemTable};
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ const TOPICS: Columns = &[
 
 pub fn system_tables(log: Arc<dyn EventLog>) -> Vec<SystemTable> {
     let rows = move || {
-        let row = |p: crate::PartitionInfo| {
+        let row = |p: PartitionInfo| {
             vec![p.at.topic.to_string().into(), p.at.partition.into(), p.start.into(), p.end.into(), p.bytes.into()]
         };
         log.partitions().into_iter().map(row).collect()
