@@ -15,7 +15,7 @@ async def main():
             await ask("FAIL 1")
             raise SystemExit("no error")
         except asyncpg.UndefinedColumnError as error:
-            assert error.hint == "perhaps y" and "SQL-999" in error.detail, error
+            assert error.hint == "Perhaps y." and "SQL-999" in error.detail, error
         assert await connection.fetchval("SELECT one") == 1
     try:
         await connection.fetch("SELECT broken")
