@@ -1,6 +1,7 @@
 //! What the server knows of itself, for `/readyz`, `/metrics` and the system schema.
 
 use crate::config::Setting;
+use crate::registry;
 use mainstem_http::{HealthFacts, Sample};
 use mainstem_log::{EventLog, LocalLog};
 use mainstem_pipeline::Sources;
@@ -21,16 +22,18 @@ pub struct Facts {
 
 /// The metrics of all parts, in the order of the data's way.
 fn declared() -> Vec<&'static dyn Metric> {
-    [
-        mainstem_postgres::metrics::all(),
+    let connectors = registry::connectors();
+    let mut metrics: Vec<_> = connectors.iter().flat_map(|connector| connector.metrics()).copied().collect();
+    let parts = [
         mainstem_pipeline::metrics::all(),
         mainstem_envelope::metrics::all(),
         mainstem_log::metrics::all(),
         mainstem_warehouse::metrics::all(),
         mainstem_query::metrics::all(),
         mainstem_pgwire::metrics::all(),
-    ]
-    .concat()
+    ];
+    metrics.extend(parts.concat());
+    metrics
 }
 
 impl Facts {

@@ -9,6 +9,7 @@ pub mod error;
 pub mod ids;
 pub mod metrics;
 pub mod schema;
+pub mod source_block;
 pub mod sources;
 pub mod sql;
 

@@ -8,10 +8,11 @@
 
 mod spec;
 
-pub use spec::{OptionKind, OptionSpec, Options, Spec};
+pub use spec::{OptionKind, OptionSpec, Options, Spec, TypeSpec, no_connector};
 
 use async_trait::async_trait;
 use mainstem_env::Env;
+use mainstem_types::metrics::Metric;
 use mainstem_types::{ChangeBatch, Position, Result, SourceName, TableBody, TableName, TableSchema, UpstreamId};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -24,6 +25,12 @@ pub trait Connector: Send + Sync {
     fn spec(&self) -> &'static Spec;
     /// Whether this connector speaks the URL's scheme.
     fn accepts(&self, url: &str) -> bool;
+    /// The database a URL names, as `source.db` of envelopes shows it; empty where it names none.
+    fn database(&self, url: &str) -> String;
+    /// The schema whose tables stand under the source's own name; those of schema `x` stand under `<source>_x`.
+    fn default_schema(&self, url: &str) -> String;
+    /// What it counts, over all its sources.
+    fn metrics(&self) -> &'static [&'static dyn Metric];
     /// Parses and checks URL and options without touching the network.
     fn open(&self, env: Env, settings: SourceSettings) -> Result<Arc<dyn Source>>;
 }
@@ -82,6 +89,10 @@ pub struct FoundTable {
 pub trait Source: Send + Sync {
     /// The pre-flight: everything that would make capture fail or harm the source, in one go.
     async fn check(&self) -> Result<Vec<Finding>>;
+
+    /// One script that an administrator of the system can run so that `findings` of a check are gone and no more rights are needed; None
+    /// where no script helps. May ask the system.
+    async fn administrator_script(&self, findings: &[Finding]) -> Result<Option<String>>;
 
     /// The remote objects `prepare` would make, to be recorded before they are (decision 4).
     fn remote_objects(&self) -> Vec<String>;

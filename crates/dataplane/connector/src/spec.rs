@@ -1,7 +1,10 @@
 //! What a connector says of itself: from it come the check of a `WITH` list and the reference page.
 
+use crate::Connector;
+use mainstem_types::source_block::SourceBlock;
 use mainstem_types::{Code, Error, Result};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// An option name that the connector does not have.
 pub const UNKNOWN_OPTION: Code = Code::new("SRC-001", "22023");
@@ -19,6 +22,23 @@ pub struct Spec {
     /// A whole statement that works as it stands.
     pub example: &'static str,
     pub options: &'static [OptionSpec],
+    /// How envelopes say where a change comes from.
+    pub source_block: SourceBlock,
+    /// How its types are held.
+    pub types: &'static [TypeSpec],
+}
+
+/// Types of the system that are held in the same way.
+#[derive(Debug)]
+pub struct TypeSpec {
+    /// Names, as the system spells them.
+    pub names: &'static str,
+    /// The Postgres type that SQL and the wire show.
+    pub shown: &'static str,
+    /// The Arrow type.
+    pub held: &'static str,
+    /// Values that cannot be held; empty when all can.
+    pub refused: &'static str,
 }
 
 #[derive(Debug)]
@@ -98,8 +118,20 @@ impl Spec {
             let default = if option.default.is_empty() { "none".to_string() } else { format!("`{}`", option.default) };
             page.push_str(&format!("| `{}` | {} | {} | {} |\n", option.name, option.kind.form(), default, option.help));
         }
+        page.push_str("\n## Types\n\n| type | shown as | held as | values that cannot be held |\n|---|---|---|---|\n");
+        for kind in self.types {
+            page.push_str(&format!("| {} | {} | {} | {} |\n", kind.names, kind.shown, kind.held, kind.refused));
+        }
         page
     }
+}
+
+/// That none of the connectors accepts a URL; `code` is the caller's. Says nothing of the URL but its scheme.
+pub fn no_connector(code: Code, url: &str, connectors: &[Arc<dyn Connector>]) -> Error {
+    let schemes: Vec<_> = connectors.iter().flat_map(|c| c.spec().schemes).map(|s| format!("{s}://")).collect();
+    let given = url.split_once("://").map_or("no scheme", |(scheme, _)| scheme);
+    Error::fix(code, format!("no connector speaks the URL's scheme (`{given}`)"))
+        .hint(format!("Begin the source's URL with {}.", schemes.join(" or ")))
 }
 
 impl OptionSpec {

@@ -2,12 +2,12 @@
 
 use crate::codes;
 use crate::desired::{Desired, SourceRecord, TableIds, compact_topic, read_all, save};
-use crate::ingest::IngestStart;
+use crate::ingest::{IngestStart, Origin};
 use crate::runner::{Command, Runner, RunnerParts};
 use crate::secret::{SecretKey, without_password};
 use crate::shared::{Shared, SourceState};
 use async_trait::async_trait;
-use mainstem_connector::{Connector, Finding, Options, Severity, Source, SourceSettings};
+use mainstem_connector::{Connector, Finding, Options, Severity, Source, SourceSettings, no_connector};
 use mainstem_env::{Env, JoinOnDrop};
 use mainstem_envelope::tail::LiveTables;
 use mainstem_envelope::{Decoder, Schemas, decode_table_record};
@@ -99,9 +99,13 @@ impl Sources {
         self.running.lock().clear();
     }
 
-    fn open_source(&self, record: &SourceRecord, url: String) -> Result<Arc<dyn Source>> {
+    fn connector_of(&self, record: &SourceRecord) -> Result<&Arc<dyn Connector>> {
         let connector = self.connectors.iter().find(|c| c.spec().name == record.connector);
-        let connector = connector.ok_or_else(|| no_connector(&url, &self.connectors))?;
+        connector.ok_or_else(|| no_connector(codes::NO_CONNECTOR, &record.shown_url, &self.connectors))
+    }
+
+    fn open_source(&self, record: &SourceRecord, url: String) -> Result<Arc<dyn Source>> {
+        let connector = self.connector_of(record)?;
         let spool_dir = Some(self.spool_dir.join(record.name.as_str()));
         let settings = SourceSettings {
             name: record.name.clone(),
@@ -116,18 +120,23 @@ impl Sources {
     /// Starts the runner of a declared source (or notes it as paused).
     async fn start(&self, record: SourceRecord) -> Result<()> {
         let url = self.key.open(&record.sealed_url)?;
-        let database = database_of(&url);
+        let connector = self.connector_of(&record)?;
+        let origin = Origin {
+            block: &connector.spec().source_block,
+            database: connector.database(&url),
+            default_schema: connector.default_schema(&url),
+        };
         let source = self.open_source(&record, url)?;
         let name = record.name.clone();
         let shared = Arc::new(Shared::new(if record.paused { SourceState::Paused } else { SourceState::Starting }));
         let records = self.table_records(&name).await?;
         let runner = match record.paused {
             true => {
-                let mut tables = crate::tables::Tables::new(name.clone(), records);
+                let mut tables = crate::tables::Tables::new(name.clone(), &origin.default_schema, records);
                 tables.publish(&shared, true);
                 None
             }
-            false => Some(self.start_runner(&record, database, source.clone(), shared.clone(), records).await?),
+            false => Some(self.start_runner(&record, origin, source.clone(), shared.clone(), records).await?),
         };
         self.running.lock().insert(name, Running { record, shared, source, runner });
         Ok(())
@@ -136,7 +145,7 @@ impl Sources {
     async fn start_runner(
         &self,
         record: &SourceRecord,
-        database: String,
+        origin: Origin,
         source: Arc<dyn Source>,
         shared: Arc<Shared>,
         records: Vec<TableRecord>,
@@ -146,15 +155,13 @@ impl Sources {
         let visible = self.live.visible(name);
         let last = visible.borrow().clone();
         let seq = last.as_ref().map(|v| v.seq).or_else(|| self.dropped.lock().get(name).map(|(seq, _)| *seq)).unwrap_or(0);
-        let connector = self.connectors.iter().map(|c| c.spec().name).find(|c| *c == record.connector).unwrap_or("");
         let ingest = IngestStart {
             env: self.env.clone(),
             log: self.log.clone(),
             schemas: self.schemas.clone(),
             tail,
             source: name.clone(),
-            connector,
-            database,
+            origin,
             seq,
             position: last.map(|v| v.position),
         };
@@ -287,19 +294,6 @@ fn stopped(name: &str) -> Error {
         .hint("See mainstem.sources for the reason.")
 }
 
-fn no_connector(url: &str, connectors: &[Arc<dyn Connector>]) -> Error {
-    let schemes: Vec<_> = connectors.iter().flat_map(|c| c.spec().schemes).map(|s| format!("{s}://")).collect();
-    let given = url.split_once("://").map_or("no scheme", |(scheme, _)| shown_name(scheme));
-    Error::fix(codes::NO_CONNECTOR, format!("no connector speaks the URL's scheme (`{given}`)"))
-        .hint(format!("Begin the source's URL with {}.", schemes.join(" or ")))
-}
-
-/// The database a URL names, as Debezium's `source.db` shows it.
-fn database_of(url: &str) -> String {
-    let path = url.split_once("://").map_or("", |(_, rest)| rest).split_once('/').map_or("", |(_, path)| path);
-    path.split('?').next().unwrap_or("").to_string()
-}
-
 /// Findings as one error (when any is fatal) or as notices.
 fn judge(name: &SourceName, findings: Vec<Finding>) -> Result<Vec<Notice>> {
     let show = |f: &Finding| match &f.fix {
@@ -354,7 +348,7 @@ impl Sources {
         }
         let name = self.check_name(name)?;
         let connector = self.connectors.iter().find(|c| c.accepts(&url));
-        let connector = connector.ok_or_else(|| no_connector(&url, &self.connectors))?;
+        let connector = connector.ok_or_else(|| no_connector(codes::NO_CONNECTOR, &url, &self.connectors))?;
         let options = connector.spec().check(options)?;
         let mut record = SourceRecord {
             name: name.clone(),
@@ -377,8 +371,7 @@ impl Sources {
     async fn alter(&self, name: &str, options: BTreeMap<String, String>) -> Result<Vec<Notice>> {
         let _one = self.declaring.lock().await;
         let record = self.look(name, |r| r.record.clone())?;
-        let connector = self.connectors.iter().find(|c| c.spec().name == record.connector);
-        let connector = connector.ok_or_else(|| no_connector(&record.shown_url, &self.connectors))?;
+        let connector = self.connector_of(&record)?;
         let mut merged = record.options.0.clone();
         merged.extend(options);
         let options: Options = connector.spec().check(merged)?;

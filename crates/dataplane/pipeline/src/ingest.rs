@@ -8,6 +8,7 @@ use mainstem_envelope::tail::Sender;
 use mainstem_envelope::{EncodeContext, Schemas, barrier_append, encode, encode_generation, table_append};
 use mainstem_log::{Cleanup, EventLog, LogTransaction, PartitionAppend, Seal, TopicConfig, TopicPartition};
 use mainstem_types::barrier::{BARRIER_TOPIC, TABLE_TOPIC};
+use mainstem_types::source_block::SourceBlock;
 use mainstem_types::{
     Barrier, ChangeBatch, Error, Generation, PartitionEnd, Position, Result, SourceName, TableBatch, TableRecord,
 };
@@ -41,8 +42,7 @@ pub struct Ingest {
     schemas: Arc<Schemas>,
     tail: Sender,
     pub source: SourceName,
-    connector: &'static str,
-    database: String,
+    origin: Origin,
     /// Of the last barrier written.
     seq: u64,
     position: Option<Position>,
@@ -54,21 +54,28 @@ pub struct Ingest {
     large_schemas: bool,
 }
 
+/// What a source's connector says of it.
+pub struct Origin {
+    pub block: &'static SourceBlock,
+    /// As `source.db` shows it.
+    pub database: String,
+    pub default_schema: String,
+}
+
 pub struct IngestStart {
     pub env: Env,
     pub log: Arc<dyn EventLog>,
     pub schemas: Arc<Schemas>,
     pub tail: Sender,
     pub source: SourceName,
-    pub connector: &'static str,
-    pub database: String,
+    pub origin: Origin,
     pub seq: u64,
     pub position: Option<Position>,
 }
 
 impl Ingest {
     pub async fn new(start: IngestStart) -> Result<Self> {
-        let IngestStart { env, log, schemas, tail, source, connector, database, seq, position } = start;
+        let IngestStart { env, log, schemas, tail, source, origin, seq, position } = start;
         // Its sealed segments go as soon as no start needs them.
         log.create_topic(BARRIER_TOPIC, delete_topic(Some(0))).await?;
         log.create_topic(TABLE_TOPIC, compact_topic()).await?;
@@ -79,8 +86,7 @@ impl Ingest {
             schemas,
             tail,
             source,
-            connector,
-            database,
+            origin,
             seq,
             position,
             last_barrier,
@@ -136,7 +142,7 @@ impl Ingest {
 
     /// Adds the marker that begins a generation in the table's topic.
     pub fn add_generation(&self, piece: &mut Piece, record: &TableRecord, empty: &ChangeBatch) -> Result<()> {
-        let (ids, schema_records) = self.schemas.ids(&record.topic, &empty.schema)?;
+        let (ids, schema_records) = self.schemas.ids(&record.topic, &empty.schema, self.origin.block)?;
         piece.new_schemas |= schema_records.is_some();
         piece.parts.extend(schema_records);
         let context = self.context(&record.topic, ids);
@@ -145,7 +151,7 @@ impl Ingest {
     }
 
     fn encode_into(&self, piece: &mut Piece, record: &TableRecord, topic: &str, changes: &ChangeBatch) -> Result<()> {
-        let (ids, schema_records) = self.schemas.ids(&record.topic, &changes.schema)?;
+        let (ids, schema_records) = self.schemas.ids(&record.topic, &changes.schema, self.origin.block)?;
         piece.new_schemas |= schema_records.is_some();
         piece.parts.extend(schema_records);
         piece.parts.push(encode(&self.context(topic, ids), changes)?);
@@ -154,7 +160,7 @@ impl Ingest {
 
     fn context<'a>(&'a self, topic: &'a str, ids: mainstem_envelope::SchemaIds) -> EncodeContext<'a> {
         let now_ms = self.env.clock.now_us() / 1000;
-        EncodeContext { source: &self.source, connector: self.connector, database: &self.database, topic, ids, now_ms }
+        EncodeContext { source: &self.source, block: self.origin.block, database: &self.origin.database, topic, ids, now_ms }
     }
 
     /// Writes a piece of a source transaction that is too large for one append; nothing of it is visible before `commit`.

@@ -10,7 +10,7 @@ use crate::desired::TableIds;
 use crate::ingest::{Ingest, IngestStart, Piece};
 use crate::metrics;
 use crate::shared::{Shared, SourceState};
-use crate::tables::{Change, Entry, Phase, Tables, query_name};
+use crate::tables::{Change, Entry, Phase, Tables};
 use mainstem_connector::{FoundTable, Seen, Source, StreamItem};
 use mainstem_env::{Env, JoinOnDrop, Moment};
 use mainstem_envelope::Decoder;
@@ -96,7 +96,7 @@ struct Discovered {
 impl Runner {
     pub async fn new(parts: RunnerParts) -> Result<Self> {
         let (events, copy_events) = mpsc::channel(COPIES_MAX);
-        let tables = Tables::new(parts.ingest.source.clone(), parts.records);
+        let tables = Tables::new(parts.ingest.source.clone(), &parts.ingest.origin.default_schema, parts.records);
         let shown = parts.env.clock.moment();
         Ok(Self {
             env: parts.env,
@@ -319,7 +319,7 @@ impl Runner {
     /// What the catalog shows of a table that is known.
     async fn compare(&mut self, table: &FoundTable, head: &Position) -> Result<()> {
         let upstream = table.schema.upstream;
-        let parent = table.parent.as_ref().map(|p| query_name(&self.tables.source, p));
+        let parent = table.parent.as_ref().map(|p| self.tables.query_name(p));
         let Some(entry) = self.tables.entry(upstream) else { return Ok(()) };
         entry.rows_estimated = table.rows_estimated;
         entry.ahead = match entry.change_to(&table.schema) {

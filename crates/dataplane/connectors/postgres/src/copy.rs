@@ -194,7 +194,7 @@ pub fn channel(
 ) -> (Out, Copy) {
     let (sender, batches) = mpsc::channel(BATCHES_WAITING);
     let left = Arc::new(AtomicUsize::new(pieces));
-    let tx = Tx { id: 0, commit_lsn: snapshot.lsn, commit_time_us: inner.env.clock.now_us() };
+    let tx = Tx { id: 0, commit_place: snapshot.lsn, commit_time_us: inner.env.clock.now_us() };
     let out = Out { schema: schema.clone(), sender, room, left: left.clone(), event: Event { tx, lsn: snapshot.lsn, order: 0 } };
     (out, Copy { schema, seen: snapshot.seen.clone(), upto, batches, left, _taken: None })
 }

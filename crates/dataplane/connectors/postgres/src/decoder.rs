@@ -127,8 +127,12 @@ impl Decoder {
     fn begin(&mut self, xid: u32, commit_lsn: u64, commit_time_us: i64, end_lsn: u64) {
         let id = widen(xid, self.near_xid);
         self.near_xid = self.near_xid.max(id);
-        self.open =
-            Some(Open { tx: Tx { id, commit_lsn, commit_time_us }, order: 0, end_lsn, repeated: commit_lsn < self.passed });
+        self.open = Some(Open {
+            tx: Tx { id, commit_place: commit_lsn, commit_time_us },
+            order: 0,
+            end_lsn,
+            repeated: commit_lsn < self.passed,
+        });
     }
 
     fn commit(&mut self, end_lsn: u64) -> Result<()> {

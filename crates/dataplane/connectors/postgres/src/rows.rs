@@ -76,7 +76,7 @@ pub struct TableRows {
     old: Vec<ColumnBuilder>,
     old_rows: Vec<u32>,
     ops: Vec<Op>,
-    lsns: Vec<u64>,
+    places: Vec<u64>,
     orders: Vec<u32>,
     txs: Vec<(u32, Tx)>,
     unchanged: Vec<(u32, Vec<ColumnId>)>,
@@ -103,7 +103,7 @@ impl TableRows {
             old: Vec::new(),
             old_rows: Vec::new(),
             ops: Vec::new(),
-            lsns: Vec::new(),
+            places: Vec::new(),
             orders: Vec::new(),
             txs: Vec::new(),
             unchanged: Vec::new(),
@@ -124,7 +124,7 @@ impl TableRows {
 
     fn end_row(&mut self, op: Op, event: Event) {
         self.ops.push(op);
-        self.lsns.push(event.lsn);
+        self.places.push(event.lsn);
         self.orders.push(event.order);
         let end = self.ops.len() as u32;
         match self.txs.last_mut() {
@@ -270,7 +270,7 @@ impl TableRows {
             schema: self.schema,
             rows,
             ops: self.ops,
-            lsns: self.lsns,
+            places: self.places,
             orders: self.orders,
             txs: self.txs,
             old,

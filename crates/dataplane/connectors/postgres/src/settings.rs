@@ -1,6 +1,7 @@
 //! URL and options of a source: parsed and checked without touching the network.
 
 use crate::codes;
+use crate::source_block::{SOURCE_BLOCK, TYPES};
 use crate::wire::Target;
 use crate::wire::tls::TlsMode;
 use mainstem_connector::{OptionKind, OptionSpec, Options, SourceSettings, Spec};
@@ -13,6 +14,8 @@ use std::time::Duration;
 
 pub static SPEC: Spec = Spec {
     name: "postgres",
+    source_block: SOURCE_BLOCK,
+    types: TYPES,
     title: "PostgreSQL",
     schemes: &["postgres", "postgresql"],
     example: "CREATE SOURCE shop FROM 'postgres://app:secret@localhost:5432/sakila' WITH (tables = 'public.*');",

@@ -153,7 +153,9 @@ async fn with_the_administrators_trigger_a_dropped_key_stops_no_update() {
                 GRANT CREATE ON SCHEMA public TO owner";
     postgres.psql("trigger", make).unwrap();
     let app = postgres.url_as("app", "app", "trigger");
-    let script = mainstem_postgres::administrator_script(mainstem_env::Env::real(), &replica::settings(&app, &[])).await.unwrap();
+    let source = open(&app, &[]);
+    let findings = source.check().await.unwrap();
+    let script = source.administrator_script(&findings).await.unwrap().unwrap();
     postgres.psql("trigger", &script).unwrap();
     let source = open(&app, &[("publication", "mainstem_shop, mainstem_shop_append")]);
     let (mut replica, mut stream) = begin(&source).await;

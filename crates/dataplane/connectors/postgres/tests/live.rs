@@ -352,8 +352,9 @@ async fn the_preflight_names_what_is_wrong() {
     assert!(findings.iter().filter(|f| f.severity == Severity::Fatal).all(|f| f.fix.is_some()));
     let findings = open(&url, &[("tables", "public.nothing")]).check().await.unwrap();
     assert!(fatal(&findings).contains("PG-016"));
-    let settings = settings(&postgres.url_as("app", "app", "bad"), &[]);
-    let script = mainstem_postgres::administrator_script(Env::real(), &settings).await.unwrap();
+    let source = open(&postgres.url_as("app", "app", "bad"), &[]);
+    let findings = source.check().await.unwrap();
+    let script = source.administrator_script(&findings).await.unwrap().unwrap();
     postgres.psql("bad", &script).unwrap();
     let options = [("publication", "mainstem_shop, mainstem_shop_append")];
     let findings = open(&postgres.url_as("app", "app", "bad"), &options).check().await.unwrap();

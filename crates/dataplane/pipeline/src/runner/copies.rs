@@ -229,7 +229,7 @@ fn empty_batch(schema: &Arc<TableSchema>) -> ChangeBatch {
         rows: RecordBatch::new_empty(schema.arrow()),
         schema: schema.clone(),
         ops: Vec::new(),
-        lsns: Vec::new(),
+        places: Vec::new(),
         orders: Vec::new(),
         txs: Vec::new(),
         old: None,
