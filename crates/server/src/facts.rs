@@ -4,7 +4,7 @@ use crate::config::Setting;
 use crate::registry;
 use mainstem_http::{HealthFacts, Sample};
 use mainstem_log::{EventLog, LocalLog};
-use mainstem_pipeline::Sources;
+use mainstem_pipeline::{Letter, Sources};
 use mainstem_query::{DeadLetterFact, SettingFact, SystemFacts, TopicFact};
 use mainstem_types::metrics::Metric;
 use mainstem_types::sources::{SourceStatus, SourceTableStatus};
@@ -125,9 +125,17 @@ impl SystemFacts for Facts {
         self.settings.iter().map(fact).collect()
     }
 
-    /// A value that cannot be held fails its table (nothing is dropped), so there is no dead letter yet.
     fn dead_letters(&self) -> Vec<DeadLetterFact> {
-        Vec::new()
+        let letters = self.parts.read().as_ref().map(|(_, sources)| sources.dead_letters()).unwrap_or_default();
+        let fact = |(topic, offset, letter): (String, i64, Letter)| DeadLetterFact {
+            topic,
+            partition: 0,
+            offset,
+            at_us: letter.at_us,
+            error_code: letter.error_code,
+            error: letter.error,
+        };
+        letters.into_iter().map(fact).collect()
     }
 }
 

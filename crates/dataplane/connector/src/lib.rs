@@ -13,7 +13,7 @@ pub use spec::{OptionKind, OptionSpec, Options, Spec, TypeSpec, no_connector};
 use async_trait::async_trait;
 use mainstem_env::Env;
 use mainstem_types::metrics::Metric;
-use mainstem_types::{ChangeBatch, Position, Result, SourceName, TableBody, TableName, TableSchema, UpstreamId};
+use mainstem_types::{ChangeBatch, Error, Op, Position, Result, SourceName, TableBody, TableName, TableSchema, Tx, UpstreamId};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -161,10 +161,37 @@ pub enum StreamItem {
     Changes { batches: Vec<ChangeBatch>, end: Option<CommitPoint> },
     /// Nothing happened for us up to here.
     Progress(Position),
-    /// This table cannot go on (a value its type cannot hold yet, ...). The others do. Its rows stop.
-    TableFailed { upstream: UpstreamId, error: mainstem_types::Error },
+    /// A row with a value that cannot be held. It comes before the `Changes` that end its transaction, and those have what is certain of
+    /// the change: that a row which it replaced is gone. What becomes of it is the pipeline's to decide; the table's rows go on.
+    BadRow(Box<BadRow>),
     /// What we hold of this table may no longer be right (rewritten, renamed columns): copy it anew.
     TableStale { upstream: UpstreamId, reason: String },
+}
+
+/// A row with a value that its column cannot hold, as the source gave it.
+#[derive(Debug)]
+pub struct BadRow {
+    pub schema: Arc<TableSchema>,
+    pub op: Op,
+    /// Id 0 for a row of a copy.
+    pub tx: Tx,
+    /// Place and order as in `ChangeBatch`.
+    pub place: u64,
+    pub order: u32,
+    /// Its values as the source writes them, in the schema's order; None where it is NULL or was not sent.
+    pub values: Vec<Option<String>>,
+    /// Names table, column and why; never the value.
+    pub error: Error,
+}
+
+/// What a copy gives.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // the large variant is the usual one; a box would only cost it an allocation
+pub enum Copied {
+    /// All `Op::Read`.
+    Rows(ChangeBatch),
+    /// A row that is not among the rows.
+    BadRow(Box<BadRow>),
 }
 
 /// The end of a transaction in the source's log.
@@ -183,8 +210,8 @@ pub trait TableCopy: Send {
     fn seen(&self) -> Seen;
     /// The stream has passed every transaction that the copy saw once it covers this.
     fn upto(&self) -> Position;
-    /// The next rows (all `Op::Read`); None at the end. An error means: this copy is void, start another.
-    async fn next(&mut self) -> Result<Option<ChangeBatch>>;
+    /// What comes next; None at the end. An error means: this copy is void, start another.
+    async fn next(&mut self) -> Result<Option<Copied>>;
 }
 
 /// The transactions a snapshot contains, by top-level id (Postgres: `pg_current_snapshot()` in xid8).

@@ -67,6 +67,16 @@ pub enum OptionKind {
     OneOf(&'static [&'static str]),
 }
 
+/// Options of every source, whatever its connector: what the pipeline does with what it reads.
+static COMMON: [OptionSpec; 1] = [OptionSpec {
+    name: "on_bad_value",
+    kind: OptionKind::OneOf(&["stop_table", "dead_letter"]),
+    default: "stop_table",
+    help: "What becomes of a row with a value that cannot be held: its table stops, or goes on without the row, which is kept in the \
+           topic `_mainstem.dead_letters.<source>` and listed in `mainstem.dead_letters`.",
+    secret: false,
+}];
+
 /// Options that passed `Spec::check`; absent ones read as their default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
@@ -76,7 +86,7 @@ impl Spec {
     /// Checks names and forms. Unknown names are refused with the nearest right one.
     pub fn check(&self, given: BTreeMap<String, String>) -> Result<Options> {
         for (name, value) in &given {
-            let Some(option) = self.options.iter().find(|o| o.name == name) else {
+            let Some(option) = self.all().find(|o| o.name == name) else {
                 return Err(self.unknown(name));
             };
             option.check(value)?;
@@ -84,12 +94,16 @@ impl Spec {
         Ok(Options(given))
     }
 
+    fn all(&self) -> impl Iterator<Item = &OptionSpec> {
+        self.options.iter().chain(&COMMON)
+    }
+
     fn unknown(&self, name: &str) -> Error {
-        let nearest = self.options.iter().map(|o| o.name).min_by_key(|known| strsim::damerau_levenshtein(name, known));
+        let nearest = self.all().map(|o| o.name).min_by_key(|known| strsim::damerau_levenshtein(name, known));
         let hint = match nearest {
             Some(near) if strsim::damerau_levenshtein(name, near) <= 3 => format!("Did you mean `{near}`?"),
             _ => {
-                let names: Vec<_> = self.options.iter().map(|o| format!("`{}`", o.name)).collect();
+                let names: Vec<_> = self.all().map(|o| format!("`{}`", o.name)).collect();
                 format!("A {} source has the options {}.", self.name, names.join(", "))
             }
         };
@@ -100,7 +114,7 @@ impl Spec {
     pub fn value<'a>(&self, options: &'a Options, name: &str) -> &'a str {
         match options.0.get(name) {
             Some(value) => value,
-            None => self.options.iter().find(|o| o.name == name).map_or("", |o| o.default),
+            None => self.all().find(|o| o.name == name).map_or("", |o| o.default),
         }
     }
 
@@ -114,7 +128,7 @@ impl Spec {
             self.example,
             schemes.join(" or ")
         );
-        for option in self.options {
+        for option in self.all() {
             let default = if option.default.is_empty() { "none".to_string() } else { format!("`{}`", option.default) };
             page.push_str(&format!("| `{}` | {} | {} | {} |\n", option.name, option.kind.form(), default, option.help));
         }
@@ -132,6 +146,14 @@ pub fn no_connector(code: Code, url: &str, connectors: &[Arc<dyn Connector>]) ->
     let given = url.split_once("://").map_or("no scheme", |(scheme, _)| scheme);
     Error::fix(code, format!("no connector speaks the URL's scheme (`{given}`)"))
         .hint(format!("Begin the source's URL with {}.", schemes.join(" or ")))
+}
+
+impl Options {
+    /// The value of an option that every source has, or its default.
+    pub fn common(&self, name: &str) -> &str {
+        let default = || COMMON.iter().find(|o| o.name == name).map_or("", |o| o.default);
+        self.0.get(name).map_or_else(default, String::as_str)
+    }
 }
 
 impl OptionSpec {

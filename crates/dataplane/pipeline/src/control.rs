@@ -1,6 +1,7 @@
 //! The control of sources: what users declare is made durable, then made true by a runner per source.
 
 use crate::codes;
+use crate::dead_letters::{self, Letter, OnBadValue};
 use crate::desired::{Desired, SourceRecord, TableIds, compact_topic, read_all, save};
 use crate::ingest::{IngestStart, Origin};
 use crate::runner::{Command, Runner, RunnerParts};
@@ -94,6 +95,13 @@ impl Sources {
         Ok(sources)
     }
 
+    /// The newest dead letters of all sources, each with its topic and offset; without values.
+    pub fn dead_letters(&self) -> Vec<(String, i64, Letter)> {
+        let of = |running: &Running| running.shared.with(|facts| facts.letters.iter().cloned().collect::<Vec<_>>());
+        let shown = |(offset, letter): (i64, Letter)| (dead_letters::topic(&letter.source), offset, letter);
+        self.running.lock().values().flat_map(of).map(shown).collect()
+    }
+
     /// Stops all runners; what they had not made durable was not acknowledged.
     pub fn stop(&self) {
         self.running.lock().clear();
@@ -129,6 +137,7 @@ impl Sources {
         let source = self.open_source(&record, url)?;
         let name = record.name.clone();
         let shared = Arc::new(Shared::new(if record.paused { SourceState::Paused } else { SourceState::Starting }));
+        shared.show_letters(dead_letters::newest(&*self.log, &name).await?);
         let records = self.table_records(&name).await?;
         let runner = match record.paused {
             true => {
@@ -160,6 +169,7 @@ impl Sources {
             log: self.log.clone(),
             schemas: self.schemas.clone(),
             tail,
+            shared: shared.clone(),
             source: name.clone(),
             origin,
             seq,
@@ -178,6 +188,7 @@ impl Sources {
             stop: stopped,
             ingest,
             decoder: Decoder::new(self.schemas.clone()),
+            on_bad_value: on_bad_value(&record.options),
         };
         let runner = Runner::new(parts).await?;
         Ok(Handle { commands: send, stop, task: mainstem_env::spawn("source", runner.run()) })
@@ -285,6 +296,11 @@ impl Sources {
     }
 }
 
+/// What a source's options say of rows that cannot be held.
+fn on_bad_value(options: &Options) -> OnBadValue {
+    OnBadValue::of(options.common("on_bad_value"))
+}
+
 fn paused(name: &str) -> Error {
     Error::fix(codes::PAUSED, format!("source `{name}` is paused")).hint(format!("Run RESUME SOURCE {name};"))
 }
@@ -379,7 +395,8 @@ impl Sources {
         let source = self.open_source(&changed, self.key.open(&changed.sealed_url)?)?;
         let notices = judge(&changed.name, source.check().await?)?;
         self.save(&changed).await?;
-        if !self.look(name, |r| r.source.reconfigure(&options))?? {
+        let kept = self.look(name, |r| on_bad_value(&r.record.options))? == on_bad_value(&options);
+        if !kept || !self.look(name, |r| r.source.reconfigure(&options))?? {
             self.restart(name, |r| r.options = options).await?;
             return Ok(notices);
         }
@@ -508,6 +525,7 @@ impl Sources {
             self.log.append(vec![part], None).await?;
         }
         self.live.forget(name, true).await?;
+        self.log.delete_topic(&dead_letters::topic(name)).await?;
         let prefix = format!("{name}.");
         let topics: BTreeSet<_> =
             self.log.partitions().into_iter().map(|p| p.at.topic).filter(|t| t.starts_with(&prefix)).collect();

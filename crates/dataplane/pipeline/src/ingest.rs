@@ -1,8 +1,11 @@
 //! The one writer of a source's topics. Rows and their barrier are one atomic append; what it returns from is durable, and handed to the live
 //! tables.
 
+use crate::dead_letters::{self, Letter};
 use crate::desired::compact_topic;
 use crate::metrics;
+use crate::shared::Shared;
+use mainstem_connector::BadRow;
 use mainstem_env::{Env, Moment};
 use mainstem_envelope::tail::Sender;
 use mainstem_envelope::{EncodeContext, Schemas, barrier_append, encode, encode_generation, table_append};
@@ -27,11 +30,13 @@ pub struct Piece {
     batches: Vec<TableBatch>,
     /// Whether records of `_schemas` are among the parts.
     new_schemas: bool,
+    /// Rows that could not be held.
+    letters: Vec<Letter>,
 }
 
 impl Piece {
     pub fn is_empty(&self) -> bool {
-        self.parts.is_empty()
+        self.parts.is_empty() && self.letters.is_empty()
     }
 }
 
@@ -41,6 +46,7 @@ pub struct Ingest {
     log: Arc<dyn EventLog>,
     schemas: Arc<Schemas>,
     tail: Sender,
+    shared: Arc<Shared>,
     pub source: SourceName,
     origin: Origin,
     /// Of the last barrier written.
@@ -52,6 +58,9 @@ pub struct Ingest {
     large: Option<(Box<dyn LogTransaction>, BTreeMap<TopicPartition, i64>)>,
     /// Whether its pieces have records of `_schemas`.
     large_schemas: bool,
+    /// Its rows that could not be held so far.
+    large_letters: Vec<Letter>,
+    letter_topic_is_made: bool,
 }
 
 /// What a source's connector says of it.
@@ -67,6 +76,7 @@ pub struct IngestStart {
     pub log: Arc<dyn EventLog>,
     pub schemas: Arc<Schemas>,
     pub tail: Sender,
+    pub shared: Arc<Shared>,
     pub source: SourceName,
     pub origin: Origin,
     pub seq: u64,
@@ -75,7 +85,7 @@ pub struct IngestStart {
 
 impl Ingest {
     pub async fn new(start: IngestStart) -> Result<Self> {
-        let IngestStart { env, log, schemas, tail, source, origin, seq, position } = start;
+        let IngestStart { env, log, schemas, tail, shared, source, origin, seq, position } = start;
         // Its sealed segments go as soon as no start needs them.
         log.create_topic(BARRIER_TOPIC, delete_topic(Some(0))).await?;
         log.create_topic(TABLE_TOPIC, compact_topic()).await?;
@@ -85,6 +95,7 @@ impl Ingest {
             log,
             schemas,
             tail,
+            shared,
             source,
             origin,
             seq,
@@ -93,6 +104,8 @@ impl Ingest {
             last_full: None,
             large: None,
             large_schemas: false,
+            large_letters: Vec::new(),
+            letter_topic_is_made: false,
         })
     }
 
@@ -150,6 +163,12 @@ impl Ingest {
         Ok(())
     }
 
+    /// Adds a row that could not be held, for the barrier with which it is written.
+    pub fn add_letter(&self, piece: &mut Piece, generation: Generation, bad: &BadRow) {
+        metrics::DEAD_LETTERS.add(1);
+        piece.letters.push(Letter::new(&self.source, generation, bad, self.env.clock.now_us()));
+    }
+
     fn encode_into(&self, piece: &mut Piece, record: &TableRecord, topic: &str, changes: &ChangeBatch) -> Result<()> {
         let (ids, schema_records) = self.schemas.ids(&record.topic, &changes.schema, self.origin.block)?;
         piece.new_schemas |= schema_records.is_some();
@@ -169,6 +188,7 @@ impl Ingest {
             self.large = Some((self.log.begin().await?, BTreeMap::new()));
         }
         self.large_schemas |= piece.new_schemas;
+        self.large_letters.extend(piece.letters);
         let Some((transaction, ends)) = &mut self.large else { return Ok(()) };
         let counts: Vec<_> = piece.parts.iter().map(|p| (p.to.clone(), i64::from(p.records))).collect();
         let bases = transaction.append(piece.parts).await?;
@@ -182,6 +202,7 @@ impl Ingest {
     pub fn abandon_large(&mut self) {
         self.large = None;
         self.large_schemas = false;
+        self.large_letters.clear();
     }
 
     /// Appends rows and barrier, durable on return, and hands them to the live tables. `records` are table records that change at this
@@ -202,7 +223,12 @@ impl Ingest {
                 ends.entry(to).or_insert(end);
             }
         }
-        let Piece { mut parts, batches, new_schemas } = piece;
+        let Piece { mut parts, batches, new_schemas, letters } = piece;
+        let letters = self.letters(letters, &position).await?;
+        let letter_part = parts.len();
+        if !letters.is_empty() {
+            parts.push(dead_letters::append(&self.source, &letters, now_ms)?);
+        }
         if !records.is_empty() {
             let borrowed: Vec<&TableRecord> = records.iter().map(Arc::as_ref).collect();
             parts.push(table_append(&borrowed, now_ms));
@@ -219,12 +245,15 @@ impl Ingest {
         let written = Arc::new(Mutex::new(None));
         let seal = seal(barrier, ends, &parts, written.clone(), now_ms);
         let was_large = large.is_some();
-        match large {
+        let bases = match large {
             Some(transaction) => transaction.commit(parts, Some(seal)).await?,
             None => self.log.append(parts, Some(seal)).await?,
         };
         mainstem_env::fault::point("ingest.after_append");
         metrics::BARRIERS.add(1);
+        if let Some(base) = bases.get(letter_part) {
+            self.shared.show_letters((*base..).zip(letters));
+        }
         // Durable: whatever fails from here on, it must not be written again.
         self.seq += 1;
         // Rows of a copy move nothing: the place in the source's log must not wait for their end.
@@ -249,6 +278,18 @@ impl Ingest {
             return Err(stopped(&self.source));
         }
         Ok(())
+    }
+
+    /// The dead letters of a barrier, those of a large transaction's pieces included; their topic is there.
+    async fn letters(&mut self, letters: Vec<Letter>, position: &Position) -> Result<Vec<Letter>> {
+        let mut all = std::mem::take(&mut self.large_letters);
+        all.extend(letters);
+        if !all.is_empty() && !self.letter_topic_is_made {
+            self.log.create_topic(&dead_letters::topic(&self.source), dead_letters::topic_config()).await?;
+            self.letter_topic_is_made = true;
+        }
+        all.iter_mut().for_each(|letter| letter.position = position.clone());
+        Ok(all)
     }
 
     fn all_ends(&self) -> impl Iterator<Item = (TopicPartition, i64)> {

@@ -5,6 +5,7 @@
 pub mod codes;
 mod control;
 mod copying;
+mod dead_letters;
 mod desired;
 mod ingest;
 pub mod metrics;
@@ -14,4 +15,5 @@ mod shared;
 mod tables;
 
 pub use control::{Sources, SourcesParts};
+pub use dead_letters::Letter;
 pub use secret::SecretKey;

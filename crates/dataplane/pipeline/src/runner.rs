@@ -6,12 +6,13 @@ mod stream;
 
 use crate::codes;
 use crate::copying::{COPIED_BYTES_MAX, CopyEvent, Out};
+use crate::dead_letters::OnBadValue;
 use crate::desired::TableIds;
 use crate::ingest::{Ingest, IngestStart, Piece};
 use crate::metrics;
 use crate::shared::{Shared, SourceState};
 use crate::tables::{Change, Entry, Phase, Tables};
-use mainstem_connector::{FoundTable, Seen, Source, StreamItem};
+use mainstem_connector::{BadRow, FoundTable, Seen, Source, StreamItem};
 use mainstem_env::{Env, JoinOnDrop, Moment};
 use mainstem_envelope::Decoder;
 use mainstem_log::EventLog;
@@ -56,6 +57,7 @@ pub struct RunnerParts {
     pub stop: watch::Receiver<bool>,
     pub ingest: IngestStart,
     pub decoder: Decoder,
+    pub on_bad_value: OnBadValue,
 }
 
 pub struct Runner {
@@ -85,6 +87,9 @@ pub struct Runner {
     looked: Option<Arc<Vec<FoundTable>>>,
     shown: Moment,
     backoff: Duration,
+    on_bad_value: OnBadValue,
+    /// Rows that cannot be held, of the transaction (or transactions) whose end comes next.
+    bad_rows: Vec<BadRow>,
 }
 
 struct Discovered {
@@ -121,6 +126,8 @@ impl Runner {
             looked: None,
             shown,
             backoff: BACKOFF_FIRST,
+            on_bad_value: parts.on_bad_value,
+            bad_rows: Vec::new(),
         })
     }
 
@@ -131,6 +138,7 @@ impl Runner {
         loop {
             let Err(error) = self.connected().await else { return };
             self.ingest.abandon_large();
+            self.bad_rows.clear();
             self.tables.take_back();
             self.stop_copies();
             self.discovery = None;

@@ -11,6 +11,7 @@ pub mod poller;
 pub mod postgres;
 pub mod process;
 pub mod sakila;
+pub mod scripted;
 pub mod shapes;
 pub mod shop;
 pub mod source_suite;

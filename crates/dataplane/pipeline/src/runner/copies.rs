@@ -99,6 +99,10 @@ impl Runner {
         match what {
             CopyStep::Started { schema, seen, upto } => self.copy_started(upstream, schema, (seen, upto), piece).await,
             CopyStep::Rows(rows) => self.copy_rows(upstream, rows, piece),
+            CopyStep::BadRow(bad) => {
+                self.leave_out(piece, &bad);
+                Ok(())
+            }
             CopyStep::Done => self.copy_done(upstream),
             CopyStep::Failed(error) => self.copy_failed(upstream, &error).await,
         }
