@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods)]
 
 pub mod chaos;
+pub mod clock;
 pub mod compare;
 pub mod disk;
 pub mod mainstem;

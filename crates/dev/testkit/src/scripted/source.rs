@@ -228,6 +228,7 @@ impl ChangeStream for Stream {
             if let Some(error) = self.broken.take() {
                 return Err(error);
             }
+            world.count_call();
             let next = self.next;
             let ready =
                 |world: &mut Looking<'_>| world.has_fault(Call::Next) || (world.head() > next && !world.is_paused(Call::Next));

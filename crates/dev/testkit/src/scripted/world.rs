@@ -84,6 +84,8 @@ struct State {
     lost: bool,
     faults: VecDeque<(Call, ErrorKind)>,
     paused: BTreeSet<Call>,
+    /// Calls until everything stands still; None: it never does.
+    calls_left: Option<u64>,
 }
 
 struct Table {
@@ -116,7 +118,7 @@ impl World {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a table of `schema`: a key (bigint) and further columns.
+    /// Makes a table of schema `main`: a key (bigint) and further columns.
     pub fn create(&self, table: &str, columns: &[(&str, ColumnType)]) {
         let mut state = self.state();
         state.next_table += 1;
@@ -223,6 +225,23 @@ impl World {
         self.fail(Call::Next, ErrorKind::Retry);
     }
 
+    /// After `n` more calls of the contract every call waits for ever, as for a process that is about to die; None: no more.
+    pub fn halt_after(&self, n: Option<u64>) {
+        self.state().calls_left = n;
+    }
+
+    /// Returns once everything stands still.
+    pub async fn halted(&self) {
+        self.until(|looking| looking.0.calls_left == Some(0)).await;
+    }
+
+    pub(super) fn count_call(&self) {
+        if let Some(left) = &mut self.state().calls_left {
+            *left = left.saturating_sub(1);
+        }
+        self.0.changed.notify_waiters();
+    }
+
     /// What a table holds, without the rows that nobody can hold.
     pub fn rows(&self, table: &str) -> BTreeMap<i64, Vec<Cell>> {
         let state = self.state();
@@ -254,7 +273,8 @@ impl World {
 
     /// Waits while calls of this kind are paused, then fails when the script says so.
     pub(super) async fn pass(&self, call: Call) -> Result<(), Error> {
-        self.until(|looking| !looking.0.paused.contains(&call)).await;
+        self.count_call();
+        self.until(|looking| looking.0.calls_left != Some(0) && !looking.0.paused.contains(&call)).await;
         self.fault(call)
     }
 
@@ -290,7 +310,7 @@ impl Looking<'_> {
     }
 
     pub fn is_paused(&self, call: Call) -> bool {
-        self.0.paused.contains(&call)
+        self.0.calls_left == Some(0) || self.0.paused.contains(&call)
     }
 
     pub fn has_fault(&self, call: Call) -> bool {
