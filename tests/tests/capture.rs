@@ -15,8 +15,8 @@ use mainstem_testkit::clock::SimClock;
 use mainstem_testkit::disk::SimDisk;
 use mainstem_testkit::scripted::{self, Call, Cell, Change, UNHOLDABLE, World};
 use mainstem_types::barrier::{BARRIER_TOPIC, TABLE_TOPIC};
-use mainstem_types::sources::{CreateSource, SourceControl};
-use mainstem_types::{ChangeBatch, ColumnType, ErrorKind, Op, Result, SourceName, TableRecord, TableState};
+use mainstem_types::control::{Control, SourceDeclaration};
+use mainstem_types::{ChangeBatch, ColumnType, ErrorKind, Op, Principal, Result, SourceName, TableRecord, TableState};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -228,7 +228,8 @@ impl Scenario {
         let sources = Sources::open(parts).await?;
         let options = self.options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
         let url = "scripted://here/play".to_string();
-        sources.create(CreateSource { name: "play".into(), if_not_exists: true, url, options }).await?;
+        let create = SourceDeclaration::Create { name: "play".into(), if_not_exists: true, url, options };
+        sources.execute(&Principal::admin(), create).await?;
         while let Some(step) = self.steps.get(self.done) {
             // Done before it is: a life that ends here does not do it again.
             self.done += 1;
@@ -255,9 +256,10 @@ impl Scenario {
 /// Waits for all that was committed, over what passes.
 async fn catch_up(sources: &Sources) -> Result<()> {
     loop {
-        match sources.wait("play", None, None).await {
+        let wait = SourceDeclaration::Wait { name: "play".into(), until: None, timeout: None };
+        match sources.execute(&Principal::admin(), wait).await {
             Err(error) if error.kind() == ErrorKind::Retry => tokio::task::yield_now().await,
-            ended => return ended,
+            ended => return ended.map(|_| ()),
         }
     }
 }

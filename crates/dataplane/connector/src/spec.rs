@@ -1,6 +1,7 @@
 //! What a connector says of itself: from it come the check of a `WITH` list and the reference page.
 
 use crate::Connector;
+use mainstem_types::control::shown_name;
 use mainstem_types::source_block::SourceBlock;
 use mainstem_types::{Code, Error, Result};
 use std::collections::BTreeMap;
@@ -143,7 +144,7 @@ impl Spec {
 /// That none of the connectors accepts a URL; `code` is the caller's. Says nothing of the URL but its scheme.
 pub fn no_connector(code: Code, url: &str, connectors: &[Arc<dyn Connector>]) -> Error {
     let schemes: Vec<_> = connectors.iter().flat_map(|c| c.spec().schemes).map(|s| format!("{s}://")).collect();
-    let given = url.split_once("://").map_or("no scheme", |(scheme, _)| scheme);
+    let given = url.split_once("://").map_or("no scheme", |(scheme, _)| shown_name(scheme));
     Error::fix(code, format!("no connector speaks the URL's scheme (`{given}`)"))
         .hint(format!("Begin the source's URL with {}.", schemes.join(" or ")))
 }
