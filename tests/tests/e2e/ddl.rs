@@ -51,6 +51,8 @@ async fn changes_of_tables_are_followed() {
         "DROP TABLE fresh; INSERT INTO other VALUES (100, 100)",
         "ALTER TABLE t DROP CONSTRAINT t_pkey; ALTER TABLE t ADD PRIMARY KEY (id); DELETE FROM t WHERE id % 3 = 0",
         "VACUUM FULL t",
+        "CREATE TYPE mood AS ENUM ('ok', 'bad'); ALTER TABLE t ADD COLUMN m mood DEFAULT 'ok'; ALTER TYPE mood RENAME VALUE 'ok' TO 'fine'",
+        "ALTER TABLE t ADD COLUMN made text GENERATED ALWAYS AS (c || '!') STORED; ALTER TABLE t ALTER made DROP EXPRESSION",
         "UPDATE t SET b = 'after the rewrite' WHERE id % 7 = 0",
     ];
     for step in steps {
@@ -124,12 +126,19 @@ async fn updates_right_after_a_first_key_are_not_lost() {
 async fn rows_written_anew_while_we_are_down_are_found() {
     let mut world = World::new(PostgresOptions::default());
     let start = "CREATE TABLE moved (id int PRIMARY KEY, a int); INSERT INTO moved SELECT g, g FROM generate_series(1, 100) g; \
-                 CREATE TABLE packed (id int PRIMARY KEY, a int); INSERT INTO packed SELECT g, g FROM generate_series(1, 100) g";
+                 CREATE TABLE packed (id int PRIMARY KEY, a int); INSERT INTO packed SELECT g, g FROM generate_series(1, 100) g; \
+                 CREATE TYPE mood AS ENUM ('ok'); CREATE TABLE moody (id int PRIMARY KEY, m mood); INSERT INTO moody VALUES (1, 'ok'); \
+                 CREATE TABLE made (id int PRIMARY KEY, x int GENERATED ALWAYS AS (id * 2) STORED); INSERT INTO made VALUES (1)";
     world.postgres.psql("shop", start).unwrap();
     world.capture().await;
-    for rewrite in
-        ["ALTER TABLE moved ALTER COLUMN a TYPE int USING a + 1000", "ALTER TABLE moved ALTER COLUMN a TYPE int USING a * 2"]
-    {
+    let rewrites = [
+        "ALTER TABLE moved ALTER COLUMN a TYPE int USING a + 1000",
+        "ALTER TABLE moved ALTER COLUMN a TYPE int USING a * 2",
+        // These write nothing, and the rows are others all the same.
+        "ALTER TYPE mood RENAME VALUE 'ok' TO 'fine'",
+        "ALTER TABLE made ALTER COLUMN x DROP EXPRESSION",
+    ];
+    for rewrite in rewrites {
         world.mainstem.kill().unwrap();
         world.postgres.psql("shop", rewrite).unwrap();
         // The same values in another file: no reason to copy it anew.
@@ -236,4 +245,27 @@ async fn the_source_is_never_harmed() {
     let left = "SELECT (SELECT count(*) FROM pg_replication_slots) + (SELECT count(*) FROM pg_publication)";
     let source = world.source().await;
     eventually(&source, left, |n| n == Some("0")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_level_of_a_tree_can_be_read() {
+    let world = World::new(PostgresOptions::default());
+    let start = "CREATE TABLE p (id int, at int) PARTITION BY RANGE (at); \
+                 CREATE TABLE p_1 PARTITION OF p FOR VALUES FROM (0) TO (10) PARTITION BY RANGE (id); \
+                 CREATE TABLE p_1_a PARTITION OF p_1 FOR VALUES FROM (0) TO (100); CREATE TABLE p_1_b PARTITION OF p_1 DEFAULT; \
+                 CREATE TABLE p_2 PARTITION OF p DEFAULT; INSERT INTO p SELECT g, g % 20 FROM generate_series(1, 1000) g; \
+                 CREATE TABLE people (id int, name text); CREATE TABLE staff (room int) INHERITS (people); \
+                 CREATE TABLE bosses () INHERITS (staff); INSERT INTO people VALUES (1, 'a'); INSERT INTO staff VALUES (2, 'b', 1); \
+                 INSERT INTO bosses VALUES (3, 'c', 2)";
+    world.postgres.psql("shop", start).unwrap();
+    let client = world.capture().await;
+    for table in ["p", "p_1", "p_1_a", "p_1_b", "p_2", "people", "staff", "bosses"] {
+        let rows = world.postgres.psql("shop", &format!("SELECT count(*), sum(id) FROM {table}")).unwrap();
+        let ours = format!("SELECT count(*) || '|' || sum(id) FROM shop.{table}");
+        assert_eq!(value(&client, &ours).await.as_deref(), Some(rows.trim()), "{table}");
+    }
+    // A level that is hung elsewhere is read from there.
+    world.postgres.psql("shop", "ALTER TABLE p DETACH PARTITION p_1").unwrap();
+    eventually(&client, "SELECT count(*) FROM shop.p", |n| n == Some("500")).await;
+    assert_eq!(value(&client, "SELECT count(*) FROM shop.p_1").await.as_deref(), Some("500"));
 }

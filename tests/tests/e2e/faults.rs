@@ -68,3 +68,23 @@ async fn dropped_tables_leave_no_files() {
     }
     panic!("{location} is still there ten seconds after the drop");
 }
+
+/// A process that was stopped keeps its connections and answers nothing; whoever drops the source does not wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_stands_still_can_be_dropped_and_stays_so() {
+    let mut world = World::new(PostgresOptions::default());
+    world.postgres.psql("shop", "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)").unwrap();
+    let client = world.capture().await;
+    let frozen = world.postgres.freeze();
+    let dropped = tokio::time::timeout(Duration::from_secs(60), client.batch_execute("DROP SOURCE shop CASCADE")).await;
+    dropped.expect("an answer").map_err(explain).unwrap();
+    assert_eq!(value(&client, "SELECT count(*) FROM mainstem.sources").await.as_deref(), Some("0"));
+    world.mainstem.kill().unwrap();
+    world.mainstem.start_again().unwrap();
+    let client = world.mainstem.connect().await.unwrap();
+    assert_eq!(value(&client, "SELECT count(*) FROM mainstem.sources").await.as_deref(), Some("0"));
+    // What was left there is still ours when the name comes back.
+    drop(frozen);
+    world.capture().await;
+    world.compare().await;
+}

@@ -76,8 +76,8 @@ pub struct FoundTable {
     pub schema: Arc<TableSchema>,
     /// As the source's statistics estimate; None when never analysed.
     pub rows_estimated: Option<i64>,
-    /// The parent for leaves of partitioned tables and for inheritance children (root of the tree).
-    pub parent: Option<TableName>,
+    /// All tables above it in a tree of partitions or of inheritance, the nearest first.
+    pub parents: Vec<TableName>,
     /// None = captured; else why it is not (view, foreign, unlogged, outside `tables`, ...).
     pub excluded: Option<String>,
     /// Kept with the table and compared with what it was (`TableBody::rewritten`); None where the system has nothing of the kind.
@@ -130,7 +130,8 @@ pub trait Source: Send + Sync {
     /// Bytes of log between two positions, where that can be said.
     fn distance_bytes(&self, from: &Position, to: &Position) -> Option<i64>;
 
-    /// Drops what we own on the source. Err carries the statements left to run there as its hint.
+    /// Drops what we own on the source. Answers within seconds, also when the source does not. Err carries the statements left to run
+    /// there as its hint.
     async fn remove(&self) -> Result<()>;
 }
 

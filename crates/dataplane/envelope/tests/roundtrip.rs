@@ -8,10 +8,11 @@ use mainstem_envelope::{
 };
 use mainstem_log::{EventLog, records};
 use mainstem_types::{
-    Barrier, ChangeBatch, ColumnId, Generation, Identity, Op, PartitionEnd, Position, SourceName, TableId, TableName,
+    Barrier, ChangeBatch, ColumnId, Generation, Identity, Op, PartitionEnd, Position, SourceName, TableBody, TableId, TableName,
     TableRecord, TableState,
 };
 use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use support::*;
 
@@ -77,10 +78,16 @@ proptest! {
             live: full.then_some(Generation(1)),
             schema: Arc::new(schema),
             dropped_columns: Default::default(),
-            parent: full.then(|| TableName::new("a", &text)),
+            parents: (0..state).map(|n| TableName::new(&n.to_string(), &text)).collect(),
             error_code: (!full).then(|| "PG-001".into()),
             error: (!full).then(|| text.as_str().into()),
-            body: None,
+            body: full.then(|| TableBody {
+                file: seq,
+                columns: seq,
+                published: 0,
+                hidden: BTreeSet::from([ColumnId(3)]),
+                shown: BTreeMap::from([(ColumnId(-1), BTreeSet::from([0, u32::MAX])), (ColumnId(7), BTreeSet::new())]),
+            }),
         };
         let barrier = Barrier {
             source: shop(),

@@ -320,10 +320,17 @@ fn judge(name: &SourceName, findings: Vec<Finding>) -> Result<Vec<Notice>> {
     if fatal.is_empty() {
         return Ok(findings.iter().filter(|f| f.severity == Severity::Warning).map(show).collect());
     }
-    let messages: Vec<_> = fatal.iter().map(|f| format!("[{}] {}", f.code, f.message)).collect();
-    let fixes: Vec<_> = fatal.iter().filter_map(|f| f.fix.clone()).collect();
-    let error = Error::fix(codes::PREFLIGHT, format!("source `{name}` is not ready: {}", messages.join("; ")));
-    Err(if fixes.is_empty() { error } else { error.hint(fixes.join("; ")) })
+    // One finding a line, and under it what mends it: a long list is read, and copied from.
+    let mut message = format!("source `{name}` is not ready:");
+    for finding in &fatal {
+        message.push_str(&format!("\n[{}] {}", finding.code, finding.message));
+        if let Some(fix) = &finding.fix {
+            message.push_str(&format!("\n    {fix}"));
+        }
+    }
+    let hint = "Mend each and run the statement again. `mainstem check URL` shows the same without a server, warnings and notes too, and \
+                prints a script for an administrator.";
+    Err(Error::fix(codes::PREFLIGHT, message).hint(hint))
 }
 
 #[async_trait]
@@ -456,22 +463,28 @@ impl Sources {
         // Taking the applier over makes it finish what is on its way: the last barrier written is then the visible one.
         drop(self.live.attach(&record.name).await);
         let seq = self.live.visible(&record.name).borrow().as_ref().map_or(0, |v| v.seq);
-        let gone = self.running.lock().remove(&record.name);
-        let (mut notices, mut left) = (Vec::new(), BTreeSet::new());
-        if let Some(Running { source, .. }) = gone
-            && let Err(error) = source.remove().await
-        {
-            left = record.owned.clone(); // still ours, should this name come back
-            notices.push(format!("the source could not be cleaned: {}", error.message()));
-            notices.extend(error.hint_text().map(|left| format!("left to run there: {left}")));
-        }
-        let ended = SourceRecord { dropped_at_seq: Some(seq), owned: left.clone(), ..record.clone() };
+        // Dropped here from now on, whatever the source says to it; what we made there stays ours, should this name come back.
+        let mut ended = SourceRecord { dropped_at_seq: Some(seq), ..record.clone() };
         self.save(&ended).await?;
+        let gone = self.running.lock().remove(&record.name);
+        let mut notices = Vec::new();
+        if let Some(Running { source, .. }) = gone {
+            match source.remove().await {
+                Ok(()) => {
+                    ended.owned.clear();
+                    self.save(&ended).await?;
+                }
+                Err(error) => {
+                    notices.push(format!("the source could not be cleaned: {}", error.message()));
+                    notices.extend(error.hint_text().map(|left| format!("left to do there: {left}")));
+                }
+            }
+        }
         self.forget_staging(&tables).await?;
         if mode == DropMode::Cascade {
             self.forget(&record.name, tables).await?;
         }
-        self.dropped.lock().insert(record.name, (seq, left));
+        self.dropped.lock().insert(record.name, (seq, ended.owned));
         Ok(notices)
     }
 

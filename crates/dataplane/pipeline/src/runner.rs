@@ -327,22 +327,24 @@ impl Runner {
     /// What the catalog shows of a table that is known.
     async fn compare(&mut self, table: &FoundTable, head: &Position) -> Result<()> {
         let upstream = table.schema.upstream;
-        let parent = table.parent.as_ref().map(|p| self.tables.query_name(p));
+        let parents: Vec<_> = table.parents.iter().map(|p| self.tables.query_name(p)).collect();
         let Some(entry) = self.tables.entry(upstream) else { return Ok(()) };
         entry.rows_estimated = table.rows_estimated;
         entry.ahead = match entry.change_to(&table.schema) {
             Change::None => None,
             _ => Some((table.schema.clone(), head.clone())),
         };
-        let before = entry.record.body;
-        if entry.record.parent != parent || before != table.body {
-            entry.change_record(|r| (r.parent, r.body) = (parent, table.body));
+        let rewritten = match (&entry.record.body, &table.body) {
+            (Some(before), Some(now)) => before.rewritten(now, &table.schema),
+            _ => None,
+        };
+        if entry.record.parents != parents || entry.record.body != table.body {
+            entry.change_record(|r| (r.parents, r.body) = (parents, table.body.clone()));
             self.tables.touch(upstream);
         }
-        let rewritten = before.zip(table.body).is_some_and(|(before, now)| before.rewritten(&now));
-        if rewritten {
+        if let Some(reason) = rewritten {
             // What it now is goes into the record at the same barrier as the rebuild: seen once, it is not forgotten.
-            self.rebuild(upstream, "the source wrote its rows anew").await?;
+            self.rebuild(upstream, reason).await?;
         }
         Ok(())
     }
@@ -357,7 +359,7 @@ impl Runner {
 
     /// A table that the stream names before the catalog poll has shown it.
     async fn add_streamed(&mut self, schema: Arc<TableSchema>) -> Result<()> {
-        let found = FoundTable { schema, rows_estimated: None, parent: None, excluded: None, body: None };
+        let found = FoundTable { schema, rows_estimated: None, parents: Vec::new(), excluded: None, body: None };
         let mut taken = topics(&*self.log, &self.tables);
         self.discover_now = true;
         self.add_table(&found, &mut taken).await

@@ -259,12 +259,12 @@ impl Tables {
             state: TableState::Waiting,
             generation: Generation(0),
             live: None,
-            parent: found.parent.as_ref().map(|p| self.query_name(p)),
+            parents: found.parents.iter().map(|p| self.query_name(p)).collect(),
             schema,
             dropped_columns: BTreeSet::new(),
             error_code: None,
             error: None,
-            body: found.body,
+            body: found.body.clone(),
         };
         self.entries.insert(upstream, Entry::new(record, found.rows_estimated));
         self.unsettled.insert(upstream);
@@ -403,7 +403,7 @@ mod tests {
     fn entry(columns: Vec<Column>) -> Entry {
         let mut tables = Tables::new(SourceName::new("shop").unwrap(), "public", vec![]);
         let schema = Arc::new(schema(columns));
-        let found = FoundTable { schema, rows_estimated: None, parent: None, excluded: None, body: None };
+        let found = FoundTable { schema, rows_estimated: None, parents: Vec::new(), excluded: None, body: None };
         tables.add(TableId(1), &found, &mut HashSet::new());
         tables.entries.remove(&UpstreamId(7)).unwrap()
     }
@@ -450,7 +450,7 @@ mod tests {
         };
         let left_out = |id: u64| BTreeMap::from([(UpstreamId(id), (TableName::new("public", "v"), "a view".to_string()))]);
         let schema = Arc::new(schema(vec![column(1, "id", ColumnType::Int32)]));
-        let found = FoundTable { schema, rows_estimated: None, parent: None, excluded: None, body: None };
+        let found = FoundTable { schema, rows_estimated: None, parents: Vec::new(), excluded: None, body: None };
         tables.add(TableId(1), &found, &mut HashSet::new());
         tables.set_excluded(left_out(8));
         check(&mut tables, &[(7, TableState::Waiting), (8, TableState::Excluded)], 1);
@@ -470,7 +470,7 @@ mod tests {
     fn records_of_a_barrier_that_was_not_written_go_out_with_the_next() {
         let mut tables = Tables::new(SourceName::new("shop").unwrap(), "public", vec![]);
         let schema = Arc::new(schema(vec![column(1, "id", ColumnType::Int32)]));
-        let found = FoundTable { schema, rows_estimated: None, parent: None, excluded: None, body: None };
+        let found = FoundTable { schema, rows_estimated: None, parents: Vec::new(), excluded: None, body: None };
         tables.add(TableId(1), &found, &mut HashSet::new());
         assert_eq!(tables.take_changed().len(), 1);
         tables.take_back();

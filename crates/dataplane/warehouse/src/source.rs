@@ -62,7 +62,7 @@ impl SourceSnapshot {
         }
         for view in &self.tables {
             let name = view.record.name.clone();
-            if let Some(parent) = &view.record.parent {
+            for parent in &view.record.parents {
                 let leaves: &mut Vec<TableName> = snapshot.parents.entry(parent.clone()).or_default();
                 let at = leaves.partition_point(|l| *l < name);
                 leaves.insert(at, name.clone());

@@ -4,7 +4,7 @@ use super::*;
 use mainstem_types::{Generation, Identity, TableRecord, TableSchema, UpstreamId};
 use std::path::PathBuf;
 
-fn view(name: &str, parent: Option<&str>) -> Arc<TableView> {
+fn view(name: &str, parents: &[&str]) -> Arc<TableView> {
     let schema = Arc::new(TableSchema {
         upstream: UpstreamId(1),
         name: TableName::new("public", name),
@@ -23,7 +23,7 @@ fn view(name: &str, parent: Option<&str>) -> Arc<TableView> {
         live: Some(Generation(1)),
         schema: schema.clone(),
         dropped_columns: Default::default(),
-        parent: parent.map(|parent| TableName::new("shop", parent)),
+        parents: parents.iter().map(|parent| TableName::new("shop", parent)).collect(),
         error_code: None,
         error: None,
         body: None,
@@ -43,10 +43,10 @@ fn view(name: &str, parent: Option<&str>) -> Arc<TableView> {
     })
 }
 
-/// `tables`: name and parent of what a source has. `leaves`: what `parent`'s view is over.
-fn check(tables: &[(&str, Option<&str>)], parent: &str, leaves: &[&str]) {
+/// `tables`: name and parents of what a source has. `leaves`: what `parent`'s view is over.
+fn check(tables: &[(&str, &[&str])], parent: &str, leaves: &[&str]) {
     let mut snapshot = Snapshot::default();
-    let source = SourceSnapshot { seq: 1, tables: tables.iter().map(|(name, parent)| view(name, *parent)).collect() };
+    let source = SourceSnapshot { seq: 1, tables: tables.iter().map(|(name, parents)| view(name, parents)).collect() };
     source.add_to(&SourceName::new("shop").unwrap(), &mut snapshot);
     // Another source must not add them again.
     SourceSnapshot { seq: 1, tables: Vec::new() }.add_to(&SourceName::new("other").unwrap(), &mut snapshot);
@@ -57,13 +57,16 @@ fn check(tables: &[(&str, Option<&str>)], parent: &str, leaves: &[&str]) {
 
 #[test]
 fn an_inherited_parent_is_among_its_leaves() {
-    check(&[("people", None)], "people", &[]);
+    check(&[("people", &[])], "people", &[]);
     // A partitioned table has no rows and no table of its own.
-    check(&[("p_2", Some("p")), ("p_1", Some("p"))], "p", &["p_1", "p_2"]);
-    check(&[("people", None), ("staff", Some("people"))], "people", &["people", "staff"]);
-    check(&[("staff", Some("people")), ("guests", Some("people")), ("people", None)], "people", &["guests", "people", "staff"]);
-    // In the middle of a chain it is both.
-    let chain = [("a", None), ("b", Some("a")), ("c", Some("b"))];
-    check(&chain, "a", &["a", "b"]);
+    check(&[("p_2", &["p"]), ("p_1", &["p"])], "p", &["p_1", "p_2"]);
+    check(&[("people", &[]), ("staff", &["people"])], "people", &["people", "staff"]);
+    check(&[("staff", &["people"]), ("guests", &["people"]), ("people", &[])], "people", &["guests", "people", "staff"]);
+    // In the middle of a tree it is both.
+    let chain: [(&str, &[&str]); 3] = [("a", &[]), ("b", &["a"]), ("c", &["b", "a"])];
+    check(&chain, "a", &["a", "b", "c"]);
     check(&chain, "b", &["b", "c"]);
+    let partitions: [(&str, &[&str]); 3] = [("p_1_1", &["p_1", "p"]), ("p_1_2", &["p_1", "p"]), ("p_2", &["p"])];
+    check(&partitions, "p", &["p_1_1", "p_1_2", "p_2"]);
+    check(&partitions, "p_1", &["p_1_1", "p_1_2"]);
 }

@@ -85,6 +85,15 @@ pub struct Postgres {
     watchdog: Option<Watchdog>,
 }
 
+/// A server that stands still.
+pub struct Frozen(Vec<u32>);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|pid| send(*pid, rustix::process::Signal::CONT));
+    }
+}
+
 /// The system account that runs the server when we are root, which Postgres refuses.
 #[derive(Clone, Copy)]
 struct Account {
@@ -243,6 +252,13 @@ impl Postgres {
             send(pid, rustix::process::Signal::KILL);
         }
         wait_for(&mut server, Duration::from_secs(10))
+    }
+
+    /// Stops the server and all its processes in their tracks, until what is returned is dropped: connections stay, nothing answers.
+    pub fn freeze(&self) -> Frozen {
+        let pids: Vec<u32> = self.pid().into_iter().flat_map(|pid| std::iter::once(pid).chain(children_of(pid))).collect();
+        pids.iter().for_each(|pid| send(*pid, rustix::process::Signal::STOP));
+        Frozen(pids)
     }
 
     /// Copies the data of the stopped server aside, as a snapshot of its volume would.

@@ -1,12 +1,12 @@
 //! Catching up in bulk (decision 8a, `docs/rfcs/0007-bulk-catch-up.md`): the slot is peeked through SQL, a chunk of whole transactions
 //! at a time, and advanced once the chunk is acknowledged. Peeking consumes nothing, so a crash repeats at most a chunk.
 
+use crate::database::Database;
 use crate::decoder::Decoder;
 use crate::feedback::Feedback;
+use crate::look_ahead::{LookAhead, Peeked};
 use crate::metrics;
 use crate::position::{lsn_text, parse_lsn};
-use crate::source::Inner;
-use crate::stream::{LookAhead, Peeked};
 use crate::wire::{Session, protocol, quote_text};
 use mainstem_types::Result;
 use std::ops::Range;
@@ -24,7 +24,7 @@ const CHUNK_MESSAGES: u32 = 2_000_000;
 const ACKNOWLEDGE_WAIT: Duration = Duration::from_secs(30);
 
 pub struct Bulk {
-    source: Arc<Inner>,
+    source: Arc<Database>,
     session: Session,
     state: State,
 }
@@ -54,7 +54,7 @@ struct Backlog {
 
 impl Bulk {
     /// None when the backlog is small or the slot is not free.
-    pub async fn start(source: Arc<Inner>, from: u64) -> Result<Option<Self>> {
+    pub async fn start(source: Arc<Database>, from: u64) -> Result<Option<Self>> {
         if !source.settings.bulk {
             return Ok(None);
         }

@@ -2,10 +2,11 @@
 //! so that columns, indexes and tables agree.
 
 use crate::metrics;
-use crate::wire::{Row, Session, protocol, quote_name, quote_text};
+use crate::shown::{self, Shown};
+use crate::wire::{Cells, Row, Session, quote_name, quote_text};
 use mainstem_types::{Column, ColumnId, ColumnType, Identity, Result, TableBody, TableName, TableSchema, UpstreamId};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// A relation that could be captured, or whose absence needs a reason.
@@ -21,11 +22,16 @@ pub struct Relation {
     pub replica_identity: u8,
     pub filenode: u32,
     pub rows_estimated: Option<i64>,
-    pub parent: Option<u32>,
+    /// Directly above it, in the order in which it inherits.
+    pub parents: Vec<u32>,
     pub row_security: bool,
     pub columns: Vec<CatalogColumn>,
-    /// Names of generated columns, which the log does not carry.
-    pub generated: Vec<String>,
+    /// Generated columns, which the log does not carry.
+    pub generated: Vec<(ColumnId, String)>,
+    /// By what the values of columns are printed beside themselves; known after a read of the whole catalog only.
+    pub shown: BTreeMap<ColumnId, BTreeSet<u32>>,
+    /// Some are printed as names of catalog entries.
+    pub shows_names: bool,
     indexes: Vec<Index>,
 }
 
@@ -48,9 +54,9 @@ struct Index {
 }
 
 const RELATIONS: &str = "SELECT 'r', c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident, \
-    coalesce(pg_relation_filenode(c.oid), 0), c.reltuples::bigint, i.inhparent, c.relrowsecurity \
+    coalesce(pg_relation_filenode(c.oid), 0), c.reltuples::bigint, \
+    (SELECT string_agg(i.inhparent::text, ' ' ORDER BY i.inhseqno) FROM pg_inherits i WHERE i.inhrelid = c.oid), c.relrowsecurity \
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-    LEFT JOIN pg_inherits i ON i.inhrelid = c.oid AND i.inhseqno = 1 \
     WHERE c.relkind IN ('r','p','v','m','f') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'";
 
 const COLUMNS: &str = "SELECT 'c', a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull, a.attgenerated <> '', \
@@ -74,21 +80,23 @@ const DOMAINS: &str = "SELECT 'd', t.oid, t.typbasetype, t.typtypmod, b.typname,
 
 /// A text that is another one when anything changed that `read` shows (statistics apart) or that is in these publications: the
 /// transactions that wrote those catalog rows, hashed by the server. Temporary tables, which come and go all the time, do not count.
-pub async fn fingerprint(session: &mut Session, publications: &[String]) -> Result<String> {
-    let names: Vec<String> = publications.iter().map(|p| quote_text(p)).collect();
-    let names = names.join(", ");
+/// `names`: values are printed as names of catalog entries, so that all names count.
+pub async fn fingerprint(session: &mut Session, publications: &[String], names: bool) -> Result<String> {
+    let publications: Vec<String> = publications.iter().map(|p| quote_text(p)).collect();
+    let publications = publications.join(", ");
     let hash = |row: &str, seed: &str| format!("coalesce(bit_xor(hashtextextended({row}.xmin::text, {seed})), 0), count(*)");
     let sql = format!(
-        "WITH c AS MATERIALIZED (SELECT oid, xmin FROM pg_class WHERE oid >= 16384 AND relkind IN ('r','p','v','m','f') \
+        "WITH c AS MATERIALIZED (SELECT oid, xmin FROM pg_class WHERE oid >= 16384 AND relkind IN ('r','p','v','m','f','c') \
          AND relpersistence <> 't') SELECT concat_ws(' ', \
          (SELECT concat_ws(' ', {}) FROM c), \
          (SELECT concat_ws(' ', {}) FROM pg_attribute a JOIN c ON c.oid = a.attrelid WHERE a.attnum > 0), \
          (SELECT concat_ws(' ', {}) FROM pg_index i JOIN c ON c.oid = i.indrelid), \
-         (SELECT concat_ws(' ', {}) FROM pg_type t WHERE t.oid >= 16384 AND t.typtype IN ('b','d','e') AND t.typcategory <> 'A'), \
+         (SELECT concat_ws(' ', {}) FROM pg_type t WHERE t.oid >= 16384 AND t.typtype IN ('b','d','e','r','m') AND t.typcategory <> 'A'), \
          (SELECT concat_ws(' ', {}) FROM pg_namespace n WHERE n.nspname !~ '^pg_'), \
          (SELECT concat_ws(' ', {}) FROM pg_inherits h), \
-         (SELECT concat_ws(' ', {}) FROM pg_publication p WHERE p.pubname IN ({names})), \
-         (SELECT concat_ws(' ', {}) FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname IN ({names})))",
+         (SELECT concat_ws(' ', {}) FROM pg_publication p WHERE p.pubname IN ({publications})), \
+         (SELECT concat_ws(' ', {}) FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid \
+         WHERE p.pubname IN ({publications})), (SELECT concat_ws(' ', {}) FROM pg_enum e){})",
         hash("c", "c.oid::bigint"),
         hash("a", "a.attrelid::bigint * 2048 + a.attnum"),
         hash("i", "i.indexrelid::bigint"),
@@ -97,6 +105,8 @@ pub async fn fingerprint(session: &mut Session, publications: &[String]) -> Resu
         hash("h", "h.inhrelid::bigint"),
         hash("p", "p.oid::bigint"),
         hash("r", "r.oid::bigint"),
+        hash("e", "e.oid::bigint"),
+        if names { shown::names_fingerprint(hash) } else { String::new() },
     );
     let row = session.query_one(&sql).await?;
     Ok(Cells(&row).text(0)?.to_string())
@@ -104,7 +114,8 @@ pub async fn fingerprint(session: &mut Session, publications: &[String]) -> Resu
 
 /// All relations outside system schemas, by oid; or those of `only`.
 pub async fn read(session: &mut Session, only: Option<&[u32]>) -> Result<BTreeMap<u32, Relation>> {
-    let sql = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {}; COMMIT", statements(only));
+    let shown = if only.is_none() { shown::statement() } else { String::new() };
+    let sql = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {}; {shown}; COMMIT", statements(only));
     let rows = session.query(&sql).await?;
     if only.is_none() {
         metrics::CATALOG_READS.add(1);
@@ -131,6 +142,7 @@ fn statements(only: Option<&[u32]>) -> String {
 fn relations(rows: Vec<Row>) -> Result<BTreeMap<u32, Relation>> {
     let mut domains = HashMap::new();
     let mut relations = BTreeMap::new();
+    let mut shown = Shown::default();
     for row in rows {
         let cells = Cells(&row);
         match cells.text(0)? {
@@ -147,36 +159,24 @@ fn relations(rows: Vec<Row>) -> Result<BTreeMap<u32, Relation>> {
                     relation.add_column(&cells, &domains)?;
                 }
             }
-            _ => {
+            "i" => {
                 let oid = cells.number(1)?;
                 if let Some(relation) = relations.get_mut(&oid) {
                     relation.indexes.push(Index::read(&cells)?);
                 }
             }
+            _ => shown.add(&cells)?,
+        }
+    }
+    for relation in relations.values_mut() {
+        for column in &relation.columns {
+            if let Some(by) = shown.by(column.type_oid) {
+                relation.shows_names |= by.names;
+                relation.shown.insert(column.column.id, by.facts);
+            }
         }
     }
     Ok(relations)
-}
-
-/// A catalog row with checked access.
-pub struct Cells<'a>(pub &'a Row);
-
-impl Cells<'_> {
-    pub fn get(&self, at: usize) -> Option<&str> {
-        self.0.get(at).and_then(|c| c.as_deref())
-    }
-    pub fn text(&self, at: usize) -> Result<&str> {
-        self.get(at).ok_or_else(|| protocol("a catalog row with a missing value"))
-    }
-    pub fn number<N: std::str::FromStr>(&self, at: usize) -> Result<N> {
-        self.text(at)?.parse().map_err(|_| protocol("a catalog row with a malformed number"))
-    }
-    pub fn flag(&self, at: usize) -> bool {
-        self.get(at) == Some("t")
-    }
-    pub fn byte(&self, at: usize) -> Result<u8> {
-        Ok(self.text(at)?.bytes().next().unwrap_or(b' '))
-    }
 }
 
 struct Domain {
@@ -272,10 +272,12 @@ impl Relation {
             replica_identity: cells.byte(6)?,
             filenode: cells.number(7)?,
             rows_estimated: (rows >= 0).then_some(rows),
-            parent: cells.get(9).and_then(|p| p.parse().ok()),
+            parents: cells.get(9).unwrap_or("").split_ascii_whitespace().filter_map(|p| p.parse().ok()).collect(),
             row_security: cells.flag(10),
             columns: Vec::new(),
             generated: Vec::new(),
+            shown: BTreeMap::new(),
+            shows_names: false,
             indexes: Vec::new(),
         })
     }
@@ -283,7 +285,7 @@ impl Relation {
     fn add_column(&mut self, cells: &Cells<'_>, domains: &HashMap<u32, Domain>) -> Result<()> {
         let name = cells.text(3)?;
         if cells.flag(7) {
-            self.generated.push(name.to_string());
+            self.generated.push((ColumnId(cells.number(2)?), name.to_string()));
             return Ok(());
         }
         let type_oid: u32 = cells.number(4)?;
@@ -318,13 +320,15 @@ impl Relation {
         Ok(())
     }
 
-    /// Its file, which transactions made its columns what they are, and by which entry of a publication its updates come.
+    /// Its file, which transactions made its columns what they are, by which entry of a publication its updates come, which columns the log
+    /// does not carry, and by what values are printed.
     pub fn body(&self, published: u64) -> TableBody {
         let columns: Vec<u8> =
             self.columns.iter().flat_map(|c| [c.column.id.0.to_be_bytes(), c.changed_by.to_be_bytes()].concat()).collect();
         let digest = Sha256::digest(&columns);
         let columns = digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-        TableBody { file: u64::from(self.filenode), columns, published }
+        let hidden = self.generated.iter().map(|(id, _)| *id).collect();
+        TableBody { file: u64::from(self.filenode), columns, published, hidden, shown: self.shown.clone() }
     }
 
     /// Its name as SQL has it.
@@ -397,16 +401,21 @@ pub fn quoted(name: &TableName) -> String {
     format!("{}.{}", quote_name(&name.schema), quote_name(&name.name))
 }
 
-/// The oid at the top of a partition or inheritance tree; None for a table that stands alone.
-pub fn root(relations: &BTreeMap<u32, Relation>, oid: u32) -> Option<u32> {
-    let mut top = relations.get(&oid)?.parent?;
-    for _ in 0..64 {
-        match relations.get(&top).and_then(|r| r.parent) {
-            Some(next) => top = next,
-            None => break,
+/// All relations above one in a tree of partitions or inheritance, the nearest first.
+pub fn ancestors(relations: &BTreeMap<u32, Relation>, oid: u32) -> Vec<&Relation> {
+    let mut found: Vec<&Relation> = Vec::new();
+    let mut below = relations.get(&oid);
+    let mut next = 0;
+    while let Some(relation) = below {
+        for parent in relation.parents.iter().filter_map(|oid| relations.get(oid)) {
+            if !found.iter().any(|known| known.oid == parent.oid) {
+                found.push(parent);
+            }
         }
+        below = found.get(next).copied();
+        next += 1;
     }
-    Some(top)
+    found
 }
 
 /// `schema` behind an Arc with another version.

@@ -2,11 +2,11 @@
 //! a session, a snapshot and their round trips; a large one is read by several sessions side by side. Sessions are kept for the next tables
 //! and closed when there are none.
 
-use crate::catalog::{self, Cells, Relation, quoted};
+use crate::catalog::{self, Relation, quoted};
 use crate::codes;
 use crate::copy::{self, BEGIN, Copy, Out, Snapshot, WAITING_BYTES_MAX};
-use crate::source::Inner;
-use crate::wire::{Session, protocol, quote_text};
+use crate::database::Database;
+use crate::wire::{Cells, Session, protocol, quote_text};
 use futures::future::join_all;
 use mainstem_connector::TableCopy;
 use mainstem_env::{JoinOnDrop, Moment, spawn};
@@ -15,10 +15,10 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-/// Workers; the first keeps to small tables, so that large ones never hold up all the others.
-const WORKERS: usize = 3;
+/// Workers at most; where there are several the first keeps to small tables, so that large ones never hold up all the others.
+const WORKERS_MAX: usize = 3;
 /// A table of fewer bytes (with TOAST) is copied together with others.
 const SMALL_BYTES: i64 = 1 << 20;
 /// Tables under one snapshot: their locks are held for well under a second.
@@ -35,6 +35,51 @@ const ATTEMPT_PAUSE: Duration = Duration::from_millis(500);
 pub struct Copiers {
     queue: Arc<Queue>,
     workers: Mutex<Vec<JoinOnDrop<()>>>,
+    connections: Arc<Connections>,
+}
+
+/// The sessions that copies use, all together: `copy_connections` at most.
+struct Connections {
+    free: Arc<Semaphore>,
+    /// Workers that wait for one, and all who do.
+    waiting: watch::Sender<(usize, usize)>,
+}
+
+/// One of the sessions.
+struct Connection {
+    session: Session,
+    _place: OwnedSemaphorePermit,
+}
+
+/// Somebody waits for a session: a worker, or one more reader of a large table.
+struct Waits<'a>(&'a Connections, usize);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.send_modify(|(workers, all)| (*workers, *all) = (*workers - self.1, *all - 1));
+    }
+}
+
+impl Connections {
+    async fn open(&self, inner: &Database, is_worker: bool) -> Result<Connection> {
+        let worker = usize::from(is_worker);
+        self.waiting.send_modify(|(workers, all)| (*workers, *all) = (*workers + worker, *all + 1));
+        let waits = Waits(self, worker);
+        let place = self.free.clone().acquire_owned().await;
+        drop(waits);
+        let place = place.map_err(|_| Error::retry(codes::COPY_VOID, "the copies were stopped"))?;
+        let session = inner.settings.target.connect(&inner.env, false).await?;
+        Ok(Connection { session, _place: place })
+    }
+
+    fn worker_waits(&self) -> bool {
+        self.waiting.borrow().0 > 0
+    }
+
+    /// Returns when somebody waits for a session.
+    async fn wanted(&self) {
+        let _ = self.waiting.subscribe().wait_for(|(_, all)| *all > 0).await; // the sender lives as long as we do
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -95,16 +140,16 @@ impl Queue {
     }
 }
 
-impl Default for Copiers {
-    fn default() -> Self {
-        let queue = Queue { waiting: Mutex::default(), changed: watch::channel(()).0 };
-        Self { queue: Arc::new(queue), workers: Mutex::default() }
-    }
-}
-
 impl Copiers {
+    /// Copies over at most so many connections.
+    pub fn new(connections: usize) -> Self {
+        let queue = Queue { waiting: Mutex::default(), changed: watch::channel(()).0 };
+        let connections = Connections { free: Arc::new(Semaphore::new(connections)), waiting: watch::channel((0, 0)).0 };
+        Self { queue: Arc::new(queue), workers: Mutex::default(), connections: Arc::new(connections) }
+    }
+
     /// Returns once the table's snapshot is taken.
-    pub async fn copy(&self, inner: &Arc<Inner>, table: UpstreamId) -> Result<Box<dyn TableCopy>> {
+    pub async fn copy(&self, inner: &Arc<Database>, table: UpstreamId) -> Result<Box<dyn TableCopy>> {
         let oid = u32::try_from(table.0).map_err(|_| gone(table.0))?;
         // From here on the stream's rows of this table count again: those it left out committed before the snapshot.
         inner.registry.start(oid);
@@ -115,15 +160,17 @@ impl Copiers {
         copy.map(|copy| Box::new(copy) as Box<dyn TableCopy>)
     }
 
-    fn start_workers(&self, inner: &Arc<Inner>) {
+    fn start_workers(&self, inner: &Arc<Database>) {
         let mut workers = self.workers.lock();
         // One that panicked is replaced.
         workers.retain(|w| !w.is_finished());
-        while workers.len() < WORKERS {
+        let count = inner.settings.copy_connections.min(WORKERS_MAX);
+        while workers.len() < count {
             let worker = Worker {
                 inner: inner.clone(),
                 queue: self.queue.clone(),
-                large: !workers.is_empty(),
+                connections: self.connections.clone(),
+                large: count == 1 || !workers.is_empty(),
                 room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
                 session: None,
             };
@@ -137,12 +184,13 @@ fn gone(oid: u64) -> Error {
 }
 
 struct Worker {
-    inner: Arc<Inner>,
+    inner: Arc<Database>,
     queue: Arc<Queue>,
+    connections: Arc<Connections>,
     /// Whether it takes large tables.
     large: bool,
     room: Arc<Semaphore>,
-    session: Option<Session>,
+    session: Option<Connection>,
 }
 
 impl Worker {
@@ -159,6 +207,7 @@ impl Worker {
                 tokio::select! {
                     _ = changed.changed() => {}
                     () = self.inner.env.clock.sleep(pause) => if pause == IDLE { self.session = None },
+                    () = self.connections.wanted(), if self.session.is_some() => self.session = None,
                 }
                 continue;
             }
@@ -174,15 +223,17 @@ impl Worker {
 
     /// A session that is in no transaction.
     async fn session(&mut self) -> Result<&mut Session> {
-        if self.session.as_ref().is_none_or(Session::is_spent) {
-            self.session = Some(self.inner.settings.target.connect(&self.inner.env, false).await?);
+        if self.session.as_ref().is_none_or(|c| c.session.is_spent()) {
+            self.session = None;
+            self.session = Some(self.connections.open(&self.inner, true).await?);
         }
         self.current()
     }
 
     /// The session with the transaction that was begun on it.
     fn current(&mut self) -> Result<&mut Session> {
-        self.session.as_mut().ok_or_else(|| Error::retry(codes::UNREACHABLE, "no session"))
+        let connection = self.session.as_mut().ok_or_else(|| Error::retry(codes::UNREACHABLE, "no session"))?;
+        Ok(&mut connection.session)
     }
 
     /// Copies what is asked for, or puts it back into the queue. After an error the requests that are left have no answer yet.
@@ -325,42 +376,89 @@ impl Worker {
         Ok(())
     }
 
-    /// Reads a locked table in pieces, by several sessions under one snapshot.
+    /// Reads a locked table in pieces: by our session, which has the snapshot, and by others as they become free.
     async fn copy_large(&mut self, table: (Request, &Relation), snapshot: &Snapshot, lock: &str) -> Result<()> {
         let (request, now) = table;
-        let place = self.inner.place(snapshot.lsn).await?;
-        let (sessions, pieces) = match self.sessions(now, snapshot, lock).await {
-            Ok(found) => found,
+        let inner = self.inner.clone();
+        let place = inner.place(snapshot.lsn).await?;
+        let pieces = match copy::pieces(self.current()?, now, inner.settings.copy_piece_bytes).await {
+            Ok(pieces) => pieces,
             Err(error) => {
                 self.session = None; // it is in a transaction
                 self.again(request, error);
                 return Ok(());
             }
         };
-        let Some(out) = self.answer(request, now, snapshot, &place, pieces.len()) else { return Ok(()) };
-        let pieces = Arc::new(Mutex::new(VecDeque::from(pieces)));
-        let read = |session| spawn("postgres copy", read_pieces(session, pieces.clone(), out.clone()));
-        let readers: Vec<_> = sessions.into_iter().map(read).collect();
+        let Some(out) = self.answer(request, now, snapshot, &place, pieces.len()) else {
+            self.session = None; // as above
+            return Ok(());
+        };
+        let others = pieces.len().min(inner.settings.copy_connections) - 1;
+        let large = Arc::new(Large {
+            pieces: Mutex::new(VecDeque::from(pieces)),
+            begin: format!("{BEGIN}; SET TRANSACTION SNAPSHOT {}; {lock}", quote_text(&snapshot.exported)),
+            connections: self.connections.clone(),
+            ended: watch::channel(false).0,
+            inner,
+        });
+        let others: Vec<_> = (0..others).map(|_| spawn("postgres copy", large.clone().help(out.clone()))).collect();
+        if let Some(ours) = self.session.take() {
+            self.session = large.read(ours, &out, || false).await;
+        }
+        large.ended.send_replace(true);
         drop(out); // the copy ends with its last reader
-        let sessions = join_all(readers.into_iter().map(JoinOnDrop::join)).await;
-        self.session = sessions.into_iter().flatten().flatten().next();
+        join_all(others.into_iter().map(JoinOnDrop::join)).await;
         Ok(())
     }
+}
 
-    /// The pieces of a large table and sessions that read them; ours, which has the snapshot, is the first.
-    async fn sessions(&mut self, now: &Relation, snapshot: &Snapshot, lock: &str) -> Result<(Vec<Session>, Vec<String>)> {
-        let inner = self.inner.clone();
-        let pieces = copy::pieces(self.current()?, now, inner.settings.copy_piece_bytes).await?;
-        let count = pieces.len().min(inner.settings.copy_connections).max(1);
-        let mut sessions: Vec<Session> = self.session.take().into_iter().collect();
-        while sessions.len() < count {
-            let mut other = inner.settings.target.connect(&inner.env, false).await?;
-            // Each has the lock from here on: the first may end before another begins its last piece, and a TRUNCATE in between would
-            // empty what that reads.
-            other.query(&format!("{BEGIN}; SET TRANSACTION SNAPSHOT {}; {lock}", quote_text(&snapshot.exported))).await?;
-            sessions.push(other);
+/// A large table that is being read under one snapshot.
+struct Large {
+    inner: Arc<Database>,
+    connections: Arc<Connections>,
+    /// The COPY statements that nobody has taken.
+    pieces: Mutex<VecDeque<String>>,
+    /// Takes part in the snapshot. Each reader has the lock: the first may end before another begins its last piece, and a TRUNCATE in
+    /// between would empty what that reads.
+    begin: String,
+    /// No piece is left for anybody.
+    ended: watch::Sender<bool>,
+}
+
+impl Large {
+    /// Takes pieces until there are none or `leave` says so. Gives the session back when it can be used again.
+    async fn read(&self, mut connection: Connection, out: &Out, leave: impl Fn() -> bool) -> Option<Connection> {
+        while !leave() {
+            let next = self.pieces.lock().pop_front();
+            let Some(sql) = next else { break };
+            let read = tokio::select! {
+                read = read_piece(&mut connection.session, &sql, out) => read,
+                () = out.given_up() => return None,
+            };
+            if let Err(error) = read {
+                out.fail(error).await;
+                return None;
+            }
         }
-        Ok((sessions, pieces))
+        connection.session.query("COMMIT").await.ok().map(|_| connection)
+    }
+
+    /// One more reader, for as long as a session is free: between two pieces it makes way for a worker that has none.
+    async fn help(self: Arc<Self>, out: Out) {
+        let mut ended = self.ended.subscribe();
+        while !self.pieces.lock().is_empty() {
+            let opened = tokio::select! {
+                opened = self.connections.open(&self.inner, false) => opened,
+                _ = ended.wait_for(|ended| *ended) => return,
+                () = out.given_up() => return,
+            };
+            let Ok(mut connection) = opened else { return };
+            // Whoever waits for the table's lock is before us, or the snapshot ended with the last piece: the first reader goes on alone.
+            if connection.session.query(&self.begin).await.is_err() {
+                return;
+            }
+            self.read(connection, &out, || self.connections.worker_waits()).await;
+        }
     }
 }
 
@@ -378,24 +476,6 @@ async fn read_all(session: &mut Session, sql: &str, outs: &mut VecDeque<Out>) ->
         outs.pop_front();
     }
     session.next_copy().await.map(|_| ())
-}
-
-/// One session that takes pieces from the queue until there are none. Gives the session back when it can be used again.
-async fn read_pieces(mut session: Session, pieces: Arc<Mutex<VecDeque<String>>>, out: Out) -> Option<Session> {
-    loop {
-        let next = pieces.lock().pop_front();
-        let Some(sql) = next else { break };
-        let read = tokio::select! {
-            read = read_piece(&mut session, &sql, &out) => read,
-            () = out.given_up() => return None,
-        };
-        if let Err(error) = read {
-            out.fail(error).await;
-            return None;
-        }
-    }
-    drop(out);
-    session.query("COMMIT").await.ok().map(|_| session)
 }
 
 async fn read_piece(session: &mut Session, sql: &str, out: &Out) -> Result<()> {

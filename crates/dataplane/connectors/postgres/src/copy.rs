@@ -1,13 +1,13 @@
 //! What copies of tables are made of (decisions 9-13): the wait until one can be right, the snapshot, the COPY statements, and their rows
 //! as batches. `copiers` says which copies run when.
 
-use crate::catalog::{Cells, Relation};
+use crate::catalog::Relation;
 use crate::codes;
+use crate::database::Database;
 use crate::metrics;
 use crate::position::parse_lsn;
 use crate::rows::{Event, TableRows, Taken};
-use crate::source::Inner;
-use crate::wire::{Session, protocol, quote_name};
+use crate::wire::{Cells, Session, protocol, quote_name};
 use async_trait::async_trait;
 use mainstem_connector::{Copied, ITEM_BYTES_MAX, Seen, TableCopy};
 use mainstem_types::{Error, Position, Result, TableName, TableSchema, Tx};
@@ -65,7 +65,7 @@ impl TableCopy for Copy {
 
 /// Returns once every transaction of this database that had an id at the call has ended: changes that it made before the table was
 /// published are not in the stream, so the snapshot must see them.
-pub async fn wait_for_older_transactions(inner: &Inner) -> Result<()> {
+pub async fn wait_for_older_transactions(inner: &Database) -> Result<()> {
     let here = "SELECT x FROM pg_snapshot_xip(pg_current_snapshot()) x WHERE NOT EXISTS (SELECT 1 FROM pg_locks l \
         JOIN pg_stat_activity a ON a.pid = l.pid JOIN pg_database d ON d.oid = a.datid \
         WHERE l.locktype = 'transactionid' AND l.granted AND l.transactionid::text = (x::text::numeric % 4294967296)::text \
@@ -90,12 +90,12 @@ pub async fn wait_for_older_transactions(inner: &Inner) -> Result<()> {
 }
 
 /// Full ids of the transactions that run now, in any database.
-pub async fn running(inner: &Inner) -> Result<Vec<String>> {
+pub async fn running(inner: &Database) -> Result<Vec<String>> {
     let rows = inner.query("SELECT pg_snapshot_xip(pg_current_snapshot())").await?;
     Ok(rows.into_iter().filter_map(|mut r| r.pop().flatten()).collect())
 }
 
-pub async fn tell_blockers(inner: &Inner, waiting: &[String]) -> Result<()> {
+pub async fn tell_blockers(inner: &Database, waiting: &[String]) -> Result<()> {
     let list = waiting.join(", ");
     let sql = format!(
         "SELECT coalesce(a.pid::text, 'prepared ' || p.gid), coalesce(age(clock_timestamp(), a.xact_start), \
@@ -124,7 +124,7 @@ pub struct Snapshot {
 
 pub const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
-pub async fn take_snapshot(inner: &Inner, session: &mut Session) -> Result<Snapshot> {
+pub async fn take_snapshot(inner: &Database, session: &mut Session) -> Result<Snapshot> {
     let sql = "SELECT pg_export_snapshot(), pg_current_snapshot(), pg_current_wal_insert_lsn()";
     let row = session.query_one(sql).await?;
     let cells = Cells(&row);
@@ -185,7 +185,7 @@ pub struct Out {
 
 /// A copy that reads `pieces` pieces under a snapshot. `room` has `WAITING_BYTES_MAX` permits.
 pub fn channel(
-    inner: &Inner,
+    inner: &Database,
     schema: Arc<TableSchema>,
     snapshot: &Snapshot,
     upto: Position,

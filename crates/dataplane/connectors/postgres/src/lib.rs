@@ -1,17 +1,19 @@
 //! PostgreSQL: logical replication into change batches, and a copy beside it.
 //!
-//! `wire` speaks to the server; `catalog` and `registry` know its tables; `value`, `rows`, `pgoutput` and `decoder` turn text into
-//! Arrow; `stream`, `bulk` and `copiers` (over `copy`) are the ways to read; `prepare`, `published` and `preflight` see to the server's side.
+//! `wire` speaks to the server; `catalog`, `shown` and `registry` know its tables; `value`, `rows`, `pgoutput` and `decoder` turn text into
+//! Arrow; `database` is what all share; `stream`, `bulk` and `copiers` (over `copy`) are the ways to read; `prepare`, `published` and `preflight` see to the server's side.
 
 mod bulk;
 mod catalog;
 pub mod codes;
 mod copiers;
 mod copy;
+mod database;
 mod decoder;
 mod feedback;
 #[doc(hidden)]
 pub mod fuzz;
+mod look_ahead;
 pub mod metrics;
 mod pgoutput;
 mod position;
@@ -21,10 +23,12 @@ mod published;
 mod registry;
 mod rows;
 mod settings;
+mod shown;
 mod source;
 mod source_block;
 mod spool;
 mod stream;
+mod url;
 mod value;
 mod wire;
 

@@ -1,12 +1,11 @@
 //! The pre-flight: everything that would make capture fail or harm the source, in one go, each with the statement that mends it
 //! (decisions 3, 5, 6, 8, 8d).
 
-use crate::catalog::{Cells, Relation};
+use crate::catalog::Relation;
 use crate::codes;
-use crate::prepare::{MEMBERS, USABLE_IDENTITY};
-use crate::published;
-use crate::source::Inner;
-use crate::wire::{quote_name, quote_text};
+use crate::database::Database;
+use crate::published::{self, MEMBERS, USABLE_IDENTITY};
+use crate::wire::{Cells, quote_name, quote_text};
 use mainstem_connector::{Finding, Severity};
 use mainstem_types::{Code, Identity, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,8 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Oldest server that can stream transactions in progress and reads ranges of ctid.
 const VERSION_MIN: i64 = 140_000;
 
-pub async fn run(inner: &Inner) -> Result<Vec<Finding>> {
+pub async fn run(inner: &Database) -> Result<Vec<Finding>> {
     let mut check = Check { inner, findings: Vec::new() };
+    for note in &inner.settings.notes {
+        check.add(Severity::Note, codes::CAUTION, note.clone(), None);
+    }
     // The rest cannot be said without a login: its error is the one finding.
     let settings = check.settings().await?;
     check.server(&settings).await?;
@@ -31,7 +33,7 @@ pub async fn run(inner: &Inner) -> Result<Vec<Finding>> {
 }
 
 struct Check<'a> {
-    inner: &'a Inner,
+    inner: &'a Database,
     findings: Vec<Finding>,
 }
 
@@ -245,7 +247,10 @@ impl Check<'_> {
         }
         let owned = self.rights().await?;
         for relation in &captured {
-            self.table(relation, owned.get(&relation.oid).copied().unwrap_or_default());
+            // One that has none by now was dropped since the catalog was read.
+            if let Some(rights) = owned.get(&relation.oid) {
+                self.table(relation, *rights);
+            }
         }
         let bytes = captured.iter().filter_map(|r| owned.get(&r.oid)).map(|r| r.bytes).sum();
         self.disk(captured.len(), bytes);
@@ -259,8 +264,10 @@ impl Check<'_> {
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
             WHERE c.relkind = 'r' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'";
         let mut rights = BTreeMap::new();
-        for row in self.inner.query(sql).await? {
-            let cells = Cells(&row);
+        // The server asks for the privileges of tables as they are now: of one that was dropped meanwhile there are none to tell.
+        let rows = self.inner.query(sql).await?;
+        for row in rows.iter().filter(|row| Cells(row).get(1).is_some()) {
+            let cells = Cells(row);
             let oid = cells.number(0)?;
             let right = Rights {
                 read: cells.flag(1),
@@ -299,7 +306,7 @@ impl Check<'_> {
             self.add(Severity::Warning, codes::CAUTION, message, Some(fix));
         }
         if !relation.generated.is_empty() {
-            let columns = relation.generated.join(", ");
+            let columns = relation.generated.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(", ");
             let message = format!("{}: generated columns are not in the log and are left out: {columns}", relation.name);
             self.add(Severity::Note, codes::CAUTION, message, None);
         }
@@ -367,7 +374,7 @@ impl Check<'_> {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Rights {
     read: bool,
     own: bool,
@@ -377,7 +384,7 @@ struct Rights {
 }
 
 /// Everything an administrator runs once, so that the role needs neither ownership nor superuser.
-pub async fn administrator_script(inner: &Inner) -> Result<String> {
+pub async fn administrator_script(inner: &Database) -> Result<String> {
     let relations = inner.relations(None).await?;
     let settings = &inner.settings;
     let role = quote_name(&settings.target.user);

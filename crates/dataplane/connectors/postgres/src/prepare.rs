@@ -1,23 +1,26 @@
 //! What capture needs on the server: publications, then the slot (decision 9: the other order can kill the slot). Idempotent, and
 //! nothing is used or dropped that is not recorded as ours or named by the user (decision 4).
 
-use crate::catalog::{Cells, Relation};
+use crate::catalog::Relation;
 use crate::codes;
 use crate::copy;
+use crate::database::{Cluster, Database};
 use crate::position::{Place, lsn_text, parse_lsn};
-use crate::published::{self, operations};
+use crate::published::{self, MEMBERS, USABLE_IDENTITY, operations};
 use crate::settings::Patterns;
-use crate::source::{Cluster, Inner};
-use crate::wire::{Session, quote_name, quote_text};
+use crate::wire::{Cells, Session, quote_name, quote_text};
 use mainstem_connector::Prepared;
 use mainstem_types::{Error, Identity, Position, Result};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// While a slot cannot be made yet, the transactions it waits for are told about this often.
 const TELL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A source that is dropped here is not waited for longer.
+const REMOVE_WAIT: Duration = Duration::from_secs(5);
 
 /// How often tables are looked for that lost their identity.
 const WATCH_INTERVAL_MIN: Duration = Duration::from_millis(50);
@@ -39,7 +42,7 @@ pub struct Captured {
     pub published: HashMap<u32, u64>,
 }
 
-pub async fn prepare(inner: &Inner, stored: Option<&Position>) -> Result<Prepared> {
+pub async fn prepare(inner: &Database, stored: Option<&Position>) -> Result<Prepared> {
     let relations = inner.relations(None).await?;
     let made = align_publications(inner, &relations, &inner.wanted()).await?.made;
     if made.is_some() {
@@ -97,7 +100,7 @@ pub async fn prepare(inner: &Inner, stored: Option<&Position>) -> Result<Prepare
 
 /// Asks the server who it is, and why the place where reading stopped is not in its log, when it is not: START_REPLICATION accepts a
 /// place that is yet to come, and skips what commits before it.
-async fn recognize(inner: &Inner, stored: Option<&Place>) -> Result<(Cluster, Option<String>)> {
+async fn recognize(inner: &Database, stored: Option<&Place>) -> Result<(Cluster, Option<String>)> {
     // A session of its own, each time: the server may have been put back, or another may have taken its place.
     let mut session = inner.settings.target.connect(&inner.env, true).await?;
     let (cluster, flushed) = inner.identify(&mut session).await?;
@@ -137,7 +140,7 @@ struct Slot {
     invalid: bool,
 }
 
-async fn slot(inner: &Inner) -> Result<Option<Slot>> {
+async fn slot(inner: &Database) -> Result<Option<Slot>> {
     let sql = format!(
         "SELECT coalesce(plugin, ''), coalesce(database, ''), coalesce(wal_status, ''), coalesce(confirmed_flush_lsn, '0/0'), \
          restart_lsn IS NULL FROM pg_replication_slots WHERE slot_name = {}",
@@ -156,7 +159,7 @@ async fn slot(inner: &Inner) -> Result<Option<Slot>> {
 }
 
 impl Slot {
-    fn check(&self, inner: &Inner) -> Result<()> {
+    fn check(&self, inner: &Database) -> Result<()> {
         let settings = &inner.settings;
         if self.plugin == "pgoutput" && self.database == settings.target.database {
             return Ok(());
@@ -171,7 +174,7 @@ impl Slot {
     }
 }
 
-fn own_slot(inner: &Inner) -> Result<()> {
+fn own_slot(inner: &Database) -> Result<()> {
     let slot = &inner.settings.slot;
     if inner.settings.slot_given || inner.settings.owns("slot", slot) {
         return Ok(());
@@ -184,7 +187,7 @@ fn own_slot(inner: &Inner) -> Result<()> {
     ))
 }
 
-async fn create_slot(inner: &Inner) -> Result<u64> {
+async fn create_slot(inner: &Database) -> Result<u64> {
     let slot = &inner.settings.slot;
     if inner.settings.slot_given {
         return Err(Error::fix(codes::SLOT_LOST, format!("replication slot {slot} is missing or was invalidated"))
@@ -204,7 +207,7 @@ async fn create_slot(inner: &Inner) -> Result<u64> {
     parse_lsn(Cells(&row).text(0)?).ok_or_else(|| Error::retry(codes::STATEMENT, "the new slot has no position"))
 }
 
-async fn drop_slot(inner: &Inner) -> Result<()> {
+async fn drop_slot(inner: &Database) -> Result<()> {
     let sql = format!("SELECT pg_drop_replication_slot({})", quote_text(&inner.settings.slot));
     inner.query(&sql).await.map(|_| ())
 }
@@ -216,7 +219,7 @@ fn home(relation: &Relation) -> usize {
 
 /// Brings our publications into line with the tables there are: a table is in the first only while it has a usable identity, so
 /// that UPDATE and DELETE on it never fail on the source (decision 1). Publications named by the user are left alone.
-pub async fn align_publications(inner: &Inner, relations: &BTreeMap<u32, Relation>, wanted: &Patterns) -> Result<Captured> {
+pub async fn align_publications(inner: &Database, relations: &BTreeMap<u32, Relation>, wanted: &Patterns) -> Result<Captured> {
     let wanted: Vec<&Relation> = relations.values().filter(|r| r.excluded().is_none() && wanted.matches(&r.name)).collect();
     let mut members = members(inner).await?;
     if inner.settings.publications_given {
@@ -266,7 +269,7 @@ pub async fn align_publications(inner: &Inner, relations: &BTreeMap<u32, Relatio
 }
 
 /// What publications named by the user have; they are never changed.
-async fn look_at_given(inner: &Inner, wanted: &[&Relation], members: &BTreeMap<String, BTreeSet<u32>>) -> Result<Captured> {
+async fn look_at_given(inner: &Database, wanted: &[&Relation], members: &BTreeMap<String, BTreeSet<u32>>) -> Result<Captured> {
     if let Some(gone) = inner.settings.publications.iter().find(|p| !members.contains_key(*p)) {
         return Err(Error::fix(codes::NOT_OURS, format!("publication {gone} does not exist"))
             .hint("Create it again, or name another: ALTER SOURCE ... SET (publication = '...');"));
@@ -283,7 +286,7 @@ async fn look_at_given(inner: &Inner, wanted: &[&Relation], members: &BTreeMap<S
     Ok(captured)
 }
 
-async fn published_by(inner: &Inner) -> Result<HashMap<u32, u64>> {
+async fn published_by(inner: &Database) -> Result<HashMap<u32, u64>> {
     let names: Vec<String> = inner.settings.publications.iter().map(|p| quote_text(p)).collect();
     let names = names.join(", ");
     let sql = format!("SELECT r.prrelid, max(r.oid::bigint) {MEMBERS} AND p.pubupdate AND p.pubname IN ({names}) GROUP BY 1");
@@ -307,7 +310,7 @@ fn not_ours(publication: &str) -> Error {
 
 /// Looks, as often as costs the server no more than a fiftieth of a core, for tables that lost their identity and still publish updates:
 /// UPDATE and DELETE fail on those until they are moved (decision 1). The catalog poll would find them too, but reads much more.
-pub async fn keep_updates_working(inner: Arc<Inner>) {
+pub async fn keep_updates_working(inner: Arc<Database>) {
     if inner.settings.publications_given {
         return; // never changed by us; the administrator's script has a trigger for it
     }
@@ -320,7 +323,7 @@ pub async fn keep_updates_working(inner: Arc<Inner>) {
 }
 
 /// `seen`: the snapshot in which all was well. Returns about how long the server looked for.
-async fn move_identityless(inner: &Inner, seen: &mut String) -> Result<Duration> {
+async fn move_identityless(inner: &Database, seen: &mut String) -> Result<Duration> {
     let clock = &inner.env.clock;
     let asked = clock.moment();
     let snapshot = inner.snapshot().await?;
@@ -349,16 +352,8 @@ async fn move_identityless(inner: &Inner, seen: &mut String) -> Result<Duration>
     Ok(cost)
 }
 
-/// Tables of publications.
-pub const MEMBERS: &str = "FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid JOIN pg_class c ON c.oid = r.prrelid \
-    WHERE true";
-
-/// Whether the server lets UPDATE and DELETE on table `c` be published.
-pub const USABLE_IDENTITY: &str = "c.relreplident = 'f' OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid \
-    AND i.indimmediate AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident))";
-
 /// Tables of each of our publications that exists.
-async fn members(inner: &Inner) -> Result<BTreeMap<String, BTreeSet<u32>>> {
+async fn members(inner: &Database) -> Result<BTreeMap<String, BTreeSet<u32>>> {
     let names: Vec<String> = inner.settings.publications.iter().map(|p| quote_text(p)).collect();
     let names = names.join(", ");
     // A publication of the user's may be FOR ALL TABLES or IN SCHEMA: pg_publication_tables unfolds those.
@@ -387,7 +382,7 @@ type Move = (bool, String);
 impl Moves {
     /// Many tables in one transaction. When that fails, one by one, so that a table we may not touch does not hold up the others. Always
     /// each with all its moves, so that one that changes homes is never in neither.
-    async fn run(self, inner: &Inner, relations: &BTreeMap<u32, Relation>, captured: &mut Captured) -> Result<()> {
+    async fn run(self, inner: &Database, relations: &BTreeMap<u32, Relation>, captured: &mut Captured) -> Result<()> {
         // A table that was dropped left its publication by itself.
         let all: Vec<(&Relation, Vec<Move>)> =
             self.0.into_iter().filter_map(|(oid, moves)| Some((relations.get(&oid)?, moves))).collect();
@@ -409,7 +404,7 @@ fn guarded(tables: &[(&Relation, Vec<Move>)]) -> String {
     format!("BEGIN; SET LOCAL lock_timeout = '1s'; {}; COMMIT", statements(tables).join("; "))
 }
 
-async fn move_alone(inner: &Inner, relation: &Relation, moves: &[Move], captured: &mut Captured) -> Result<()> {
+async fn move_alone(inner: &Database, relation: &Relation, moves: &[Move], captured: &mut Captured) -> Result<()> {
     let Err(error) = inner.query(&guarded(&[(relation, moves.to_vec())])).await else { return Ok(()) };
     if error.code() == codes::UNREACHABLE {
         return Err(error);
@@ -450,37 +445,42 @@ fn statements(tables: &[(&Relation, Vec<Move>)]) -> Vec<String> {
     names.into_iter().map(statement).collect()
 }
 
-/// Drops what is recorded as ours.
-pub async fn remove(inner: &Inner) -> Result<()> {
+/// Drops what is recorded as ours. Answers within `REMOVE_WAIT`, whatever the server does.
+pub async fn remove(inner: &Database) -> Result<()> {
     let settings = &inner.settings;
-    let mut left = Vec::new();
+    let mut left = VecDeque::new();
     if !settings.slot_given && settings.owns("slot", &settings.slot) {
         let slot = quote_text(&settings.slot);
-        left.push(format!(
+        left.push_back(format!(
             "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = {slot} AND active"
         ));
-        left.push(format!("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = {slot}"));
+        left.push_back(format!("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = {slot}"));
     }
     for publication in settings.publications.iter().filter(|p| !settings.publications_given && settings.owns("publication", p)) {
-        left.push(format!("DROP PUBLICATION IF EXISTS {}", quote_name(publication)));
+        left.push_back(format!("DROP PUBLICATION IF EXISTS {}", quote_name(publication)));
     }
-    let mut attempts = 0;
-    while let Some(sql) = left.first() {
+    let dropped = tokio::select! {
+        dropped = drop_all(inner, &mut left) => dropped,
+        () = inner.env.clock.sleep(REMOVE_WAIT) => {
+            Err(Error::retry(codes::UNREACHABLE, format!("{} did not answer within {REMOVE_WAIT:?}", settings.target.place())))
+        }
+    };
+    dropped.map_err(|error| {
+        let statements = Vec::from(left).join("; ");
+        Error::new(error.kind(), error.code(), "what was made on the source could not all be dropped")
+            .hint(format!("Run there: {statements};"))
+            .caused_by(error)
+    })
+}
+
+/// Runs the statements in their order; each leaves `left` when it is done.
+async fn drop_all(inner: &Database, left: &mut VecDeque<String>) -> Result<()> {
+    while let Some(sql) = left.front() {
         match inner.query(sql).await {
-            Ok(_) => {
-                left.remove(0);
-            }
+            Ok(_) => drop(left.pop_front()),
             // The walsender that we ended takes a moment to let go of the slot.
-            Err(error) if error.code() == codes::SLOT_BUSY && attempts < 50 => {
-                attempts += 1;
-                inner.env.clock.sleep(Duration::from_millis(100)).await;
-            }
-            Err(error) => {
-                let statements = left.join("; ");
-                return Err(Error::new(error.kind(), error.code(), "what was made on the source could not all be dropped")
-                    .hint(format!("Run there: {statements};"))
-                    .caused_by(error));
-            }
+            Err(error) if error.code() == codes::SLOT_BUSY => inner.env.clock.sleep(Duration::from_millis(100)).await,
+            Err(error) => return Err(error),
         }
     }
     Ok(())

@@ -1,12 +1,19 @@
 //! What publications give of their tables. A row filter, a column list or an operation that is left out gives other rows than the
 //! source's without a word: those named by the user are refused, ours are put right.
 
-use crate::catalog::{Cells, Relation};
-use crate::prepare::USABLE_IDENTITY;
-use crate::source::Inner;
-use crate::wire::{quote_name, quote_text};
+use crate::catalog::Relation;
+use crate::database::Database;
+use crate::wire::{Cells, quote_name, quote_text};
 use mainstem_types::{Identity, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Tables of publications.
+pub const MEMBERS: &str = "FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid JOIN pg_class c ON c.oid = r.prrelid \
+    WHERE true";
+
+/// Whether the server lets UPDATE and DELETE on table `c` be published.
+pub const USABLE_IDENTITY: &str = "c.relreplident = 'f' OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid \
+    AND i.indimmediate AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident))";
 
 const OPERATIONS: [&str; 4] = ["insert", "update", "delete", "truncate"];
 /// A message names this many tables: enough to know which are meant.
@@ -39,7 +46,7 @@ pub struct Gap {
 
 /// The tables of our publications, those of FOR ALL TABLES and IN SCHEMA as well. Row filters and column lists are of PostgreSQL 15: by way
 /// of JSON a column that the server does not have is NULL.
-pub async fn entries(inner: &Inner) -> Result<Vec<Entry>> {
+pub async fn entries(inner: &Database) -> Result<Vec<Entry>> {
     let sql = format!(
         "SELECT p.pubname, c.oid, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, (to_jsonb(t) ->> 'rowfilter') IS NOT NULL, \
          (to_jsonb(r) ->> 'prattrs') IS NOT NULL, {USABLE_IDENTITY}, \
@@ -65,7 +72,7 @@ pub async fn entries(inner: &Inner) -> Result<Vec<Entry>> {
     inner.query(&sql).await?.iter().map(entry).collect()
 }
 
-fn names(inner: &Inner) -> String {
+fn names(inner: &Database) -> String {
     inner.settings.publications.iter().map(|p| quote_text(p)).collect::<Vec<_>>().join(", ")
 }
 
@@ -161,7 +168,7 @@ pub struct Edited {
     pub tables: BTreeSet<(String, u32)>,
 }
 
-pub async fn edited(inner: &Inner) -> Result<Edited> {
+pub async fn edited(inner: &Database) -> Result<Edited> {
     let sql = format!(
         "SELECT p.pubname, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, r.prrelid FROM pg_publication p \
          LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid \

@@ -1,23 +1,21 @@
-//! URL and options of a source: parsed and checked without touching the network.
+//! Options of a source: parsed and checked without touching the network.
 
 use crate::codes;
 use crate::source_block::{SOURCE_BLOCK, TYPES};
+use crate::url;
 use crate::wire::Target;
-use crate::wire::tls::TlsMode;
 use mainstem_connector::{OptionKind, OptionSpec, Options, SourceSettings, Spec};
 use mainstem_types::{Error, Result, TableName};
-use percent_encoding::percent_decode_str;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 pub static SPEC: Spec = Spec {
     name: "postgres",
     source_block: SOURCE_BLOCK,
     types: TYPES,
     title: "PostgreSQL",
-    schemes: &["postgres", "postgresql"],
+    schemes: url::SCHEMES,
     example: "CREATE SOURCE shop FROM 'postgres://app:secret@localhost:5432/sakila' WITH (tables = 'public.*');",
     options: &[
         OptionSpec {
@@ -52,7 +50,7 @@ pub static SPEC: Spec = Spec {
             name: "copy_connections",
             kind: OptionKind::Number { min: 1, max: 8 },
             default: "2",
-            help: "Connections that read one large table side by side while it is copied.",
+            help: "Connections that read tables while they are copied, all together.",
             secret: false,
         },
         OptionSpec {
@@ -76,6 +74,8 @@ pub static SPEC: Spec = Spec {
 pub struct Settings {
     pub source: String,
     pub target: Target,
+    /// Of the URL, what has no bearing here.
+    pub notes: Vec<String>,
     /// As they were when the source was opened.
     pub options: Options,
     pub tables: Arc<Patterns>,
@@ -99,13 +99,14 @@ impl Settings {
         let list = |name: &str| -> Vec<String> {
             option(name).split(',').map(|p| p.trim().to_string()).filter(|p| !p.is_empty()).collect()
         };
-        let mut target = parse_url(&settings.url, &format!("mainstem {source}"))?;
+        let (mut target, notes) = url::parse(&settings.url, &format!("mainstem {source}"))?;
         if !option("sslrootcert").is_empty() {
-            target.root_certificate = Some(option("sslrootcert"));
+            target.tls_files.roots = Some(option("sslrootcert"));
         }
         let (slot, publications) = (option("slot"), list("publication"));
         Ok(Self {
             target,
+            notes,
             options: settings.options.clone(),
             tables: Arc::new(Patterns::parse(&option("tables"))?),
             slot_given: !slot.is_empty(),
@@ -204,102 +205,9 @@ fn like(pattern: &str, text: &str) -> bool {
     true
 }
 
-fn bad_url(what: &str) -> Error {
-    Error::fix(codes::BAD_URL, format!("the URL of the source: {what}"))
-        .hint("Write postgres://user:password@host:5432/database?sslmode=require.")
-}
-
-fn decoded(text: &str) -> Result<String> {
-    Ok(percent_decode_str(text).decode_utf8().map_err(|_| bad_url("it is not UTF-8 after decoding %"))?.into_owned())
-}
-
-fn parse_url(url: &str, application: &str) -> Result<Target> {
-    use crate::wire::Host;
-    let rest = SPEC.schemes.iter().find_map(|s| url.strip_prefix(s)?.strip_prefix("://"));
-    let rest = rest.ok_or_else(|| bad_url("it does not begin with postgres://"))?;
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
-    let (login, address) = authority.rsplit_once('@').unwrap_or(("", authority));
-    let (user, password) = match login.split_once(':') {
-        Some((user, password)) => (decoded(user)?, Some(decoded(password)?)),
-        None => (decoded(login)?, None),
-    };
-    if address.contains(',') {
-        return Err(bad_url("it names several hosts; give the primary"));
-    }
-    let (host, port) = match address.strip_prefix('[').and_then(|a| a.split_once(']')) {
-        Some((host, port)) => (host.to_string(), port.strip_prefix(':').unwrap_or("")),
-        None => {
-            let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
-            (decoded(host)?, port)
-        }
-    };
-    let port = match port {
-        "" => 5432,
-        port => port.parse().map_err(|_| bad_url("its port is not a number from 1 to 65535"))?,
-    };
-    let mut target = Target {
-        host: Host::Name(host),
-        port,
-        database: decoded(database)?,
-        user,
-        password,
-        tls: TlsMode::Prefer,
-        root_certificate: None,
-        application: application.to_string(),
-        connect_timeout: Duration::from_secs(10),
-    };
-    for pair in query.split('&').filter(|p| !p.is_empty()) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        parameter(&mut target, key, decoded(value)?)?;
-    }
-    if let Host::Name(name) = &target.host {
-        match name.as_str() {
-            "" => target.host = Host::Name("localhost".into()),
-            name if name.starts_with('/') => target.host = Host::Socket(name.to_string()),
-            _ => {}
-        }
-    }
-    if target.user.is_empty() {
-        return Err(bad_url("it has no user"));
-    }
-    if target.database.is_empty() {
-        target.database = target.user.clone();
-    }
-    Ok(target)
-}
-
-fn parameter(target: &mut Target, key: &str, value: String) -> Result<()> {
-    use crate::wire::Host;
-    match key {
-        "sslmode" => {
-            let modes = "disable, allow, prefer, require, verify-ca or verify-full";
-            target.tls = TlsMode::parse(&value).ok_or_else(|| bad_url(&format!("sslmode is one of {modes}")))?;
-        }
-        "sslrootcert" if value != "system" => target.root_certificate = Some(value),
-        "sslrootcert" => {}
-        "host" => target.host = Host::Name(value),
-        "port" => target.port = value.parse().map_err(|_| bad_url("its port is not a number from 1 to 65535"))?,
-        "user" => target.user = value,
-        "password" => target.password = Some(value),
-        "dbname" => target.database = value,
-        "connect_timeout" => {
-            let seconds: u64 = value.parse().map_err(|_| bad_url("connect_timeout is a number of seconds"))?;
-            target.connect_timeout = Duration::from_secs(seconds.max(1));
-        }
-        // What has no bearing here.
-        "application_name" | "channel_binding" | "target_session_attrs" | "gssencmode" | "fallback_application_name" => {}
-        other => {
-            return Err(bad_url(&format!("it has an unknown parameter `{other}`")));
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Host;
 
     /// `MAINSTEM_WRITE_DOCS=1 cargo test -p mainstem-postgres reference` writes the page anew.
     #[test]
@@ -314,25 +222,6 @@ mod tests {
             page == SPEC.reference(),
             "docs/reference/connectors/postgres.md differs: run this test with MAINSTEM_WRITE_DOCS=1"
         );
-    }
-
-    #[test]
-    fn urls() {
-        let check = |url: &str, expected: (&str, u16, &str, Option<&str>, &str)| {
-            let t = parse_url(url, "x").unwrap();
-            let host = match &t.host {
-                Host::Name(h) | Host::Socket(h) => h.clone(),
-            };
-            assert_eq!((host.as_str(), t.port, t.user.as_str(), t.password.as_deref(), t.database.as_str()), expected);
-        };
-        check("postgres://a:b%40c@h:1/d", ("h", 1, "a", Some("b@c"), "d"));
-        check("postgresql://a@[::1]:7/d?sslmode=disable", ("::1", 7, "a", None, "d"));
-        check("postgres://a@%2Fvar%2Frun/d", ("/var/run", 5432, "a", None, "d"));
-        check("postgres://a@/d?host=/tmp&port=9", ("/tmp", 9, "a", None, "d"));
-        check("postgres://a@h", ("h", 5432, "a", None, "a"));
-        for bad in ["mysql://h/d", "postgres://h/d", "postgres://a@h:x/d", "postgres://a@h/d?sslmode=yes", "postgres://a@h,i/d"] {
-            assert_eq!(parse_url(bad, "x").err().map(|e| e.code().id), Some("PG-001"), "{bad}");
-        }
     }
 
     #[test]

@@ -1,17 +1,15 @@
-//! One Postgres database as a source: what the pipeline calls, and the control session behind it.
+//! One Postgres database as a source: what the pipeline calls.
 
-use crate::catalog::{self, Cells, Relation};
+use crate::catalog::{self, Relation};
 use crate::copiers::Copiers;
+use crate::database::Database;
 use crate::decoder::Decoder;
-use crate::feedback::Feedback;
-use crate::position::{Place, lsn_text, parse_lsn};
+use crate::position::Place;
 use crate::preflight;
 use crate::prepare;
-use crate::registry::Registry;
 use crate::settings::{Patterns, SPEC, Settings};
 use crate::spool::Spool;
 use crate::stream::Stream;
-use crate::wire::{Row, Session, protocol, quote_name, quote_text};
 use crate::{bulk::Bulk, codes};
 use async_trait::async_trait;
 use mainstem_connector::{ChangeStream, Finding, FoundTable, Options, Prepared, Severity, Source, TableCopy};
@@ -20,29 +18,15 @@ use mainstem_types::{Error, Position, Result, UpstreamId};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-/// Shared by the source, its stream and its copies.
-pub struct Inner {
-    pub env: Env,
-    pub settings: Settings,
-    /// Which tables are wanted; may change while we run.
-    wanted: Mutex<Arc<Patterns>>,
-    pub registry: Arc<Registry>,
-    pub feedback: Arc<Feedback>,
-    /// The session for catalog queries; connected on demand.
-    control: tokio::sync::Mutex<Option<Session>>,
-    cluster: Mutex<Option<Cluster>>,
-    /// The slot cannot be read on, whatever its status says (a publication was missing for a while): `prepare` makes it anew.
-    pub unreadable: AtomicBool,
-}
 
 /// What `discover` found last, good while the catalog's fingerprint and what is wanted are the same.
 struct Discovered {
     /// While it is the same, nobody committed anything: what was found is good without another look.
     snapshot: String,
     fingerprint: String,
+    /// Values are printed as names of catalog entries: the fingerprint has those too.
+    names: bool,
     wanted: Arc<Patterns>,
     until: Moment,
     tables: Arc<Vec<FoundTable>>,
@@ -53,16 +37,11 @@ const DISCOVERED_GOOD: Duration = Duration::from_secs(60);
 /// A table that could not be published, or not change publications, is tried again this often.
 const MISSING_RETRY: Duration = Duration::from_secs(5);
 
-/// What identifies the server, read whenever reading begins.
-#[derive(Clone, Copy, Debug)]
-pub struct Cluster {
-    pub system: u64,
-    pub timeline: u32,
-    pub segment_bytes: u64,
-}
+/// How often a pre-flight is begun whose tables are dropped meanwhile.
+const CHECKS_MAX: usize = 4;
 
 pub struct PostgresSource {
-    inner: Arc<Inner>,
+    inner: Arc<Database>,
     copiers: Copiers,
     /// Runs from the first stream on.
     watch: Mutex<Option<JoinOnDrop<()>>>,
@@ -71,158 +50,25 @@ pub struct PostgresSource {
 
 impl PostgresSource {
     pub fn new(env: Env, settings: Settings) -> Self {
-        let inner = Inner {
-            env,
-            wanted: Mutex::new(settings.tables.clone()),
-            settings,
-            registry: Arc::default(),
-            feedback: Arc::default(),
-            control: tokio::sync::Mutex::default(),
-            cluster: Mutex::default(),
-            unreadable: AtomicBool::new(false),
-        };
         Self {
-            inner: Arc::new(inner),
-            copiers: Copiers::default(),
+            copiers: Copiers::new(settings.copy_connections),
+            inner: Arc::new(Database::new(env, settings)),
             watch: Mutex::default(),
             discovered: tokio::sync::Mutex::default(),
         }
     }
 }
 
-impl Inner {
-    pub fn wanted(&self) -> Arc<Patterns> {
-        self.wanted.lock().clone()
-    }
-
-    /// Runs SQL on the control session. After an error of the connection the next call connects anew.
-    pub async fn query(&self, sql: &str) -> Result<Vec<Row>> {
-        let mut control = self.control.lock().await;
-        let session = self.session(&mut control).await?;
-        let result = session.query(sql).await;
-        if result.is_err() {
-            *control = None; // it may hold an open transaction
-        }
-        result
-    }
-
-    async fn session<'a>(&self, control: &'a mut Option<Session>) -> Result<&'a mut Session> {
-        if control.as_ref().is_none_or(Session::is_spent) {
-            *control = Some(self.settings.target.connect(&self.env, false).await?);
-        }
-        control.as_mut().ok_or_else(|| Error::retry(codes::UNREACHABLE, "no session"))
-    }
-
-    /// Passes a result on, and notes when the slot turned out to be unreadable.
-    pub fn noted<T>(&self, result: Result<T>) -> Result<T> {
-        if result.as_ref().is_err_and(|e| e.code() == codes::SLOT_LOST) {
-            self.unreadable.store(true, Ordering::Release);
-        }
-        result
-    }
-
-    /// Which transactions are visible now.
-    pub async fn snapshot(&self) -> Result<String> {
-        let rows = self.query("SELECT pg_current_snapshot()").await?;
-        Ok(rows.into_iter().next().and_then(|mut row| row.pop().flatten()).unwrap_or_default())
-    }
-
-    pub async fn fingerprint(&self) -> Result<String> {
-        let mut control = self.control.lock().await;
-        let session = self.session(&mut control).await?;
-        let result = catalog::fingerprint(session, &self.settings.publications).await;
-        if result.is_err() {
-            *control = None;
-        }
-        result
-    }
-
-    pub async fn relations(&self, only: Option<&[u32]>) -> Result<BTreeMap<u32, Relation>> {
-        let mut control = self.control.lock().await;
-        let session = self.session(&mut control).await?;
-        let result = catalog::read(session, only).await;
-        if result.is_err() {
-            *control = None;
-        }
-        result
-    }
-
-    pub async fn relation(&self, oid: u32) -> Result<Option<Relation>> {
-        Ok(self.relations(Some(&[oid])).await?.remove(&oid))
-    }
-
-    pub async fn cluster(&self) -> Result<Cluster> {
-        if let Some(cluster) = *self.cluster.lock() {
-            return Ok(cluster);
-        }
-        let mut session = self.settings.target.connect(&self.env, true).await?;
-        Ok(self.identify(&mut session).await?.0)
-    }
-
-    /// Who the server is now, and how far its log is durable; on a replication session.
-    pub async fn identify(&self, session: &mut Session) -> Result<(Cluster, u64)> {
-        // IDENTIFY_SYSTEM needs no right beyond the REPLICATION that capture needs anyway.
-        let system = session.query_one("IDENTIFY_SYSTEM").await?;
-        let segment = self.query("SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'").await?;
-        let cells = Cells(&system);
-        let segment_bytes = segment.first().and_then(|r| r.first()?.as_deref()?.parse().ok()).unwrap_or(16 << 20);
-        let cluster = Cluster { system: cells.number(0)?, timeline: cells.number(1)?, segment_bytes };
-        let flushed = parse_lsn(cells.text(2)?).ok_or_else(|| protocol("no place where the log ends"))?;
-        *self.cluster.lock() = Some(cluster);
-        Ok((cluster, flushed))
-    }
-
-    pub async fn place(&self, lsn: u64) -> Result<Place> {
-        let cluster = self.cluster().await?;
-        Ok(Place { system: cluster.system, timeline: cluster.timeline, lsn })
-    }
-
-    pub fn publication_list(&self) -> String {
-        self.settings.publications.iter().map(|p| quote_name(p)).collect::<Vec<_>>().join(",")
-    }
-
-    pub fn start_replication(&self, from: u64) -> String {
-        format!(
-            "START_REPLICATION SLOT {} LOGICAL {} (proto_version '2', publication_names {}, streaming 'on')",
-            quote_name(&self.settings.slot),
-            lsn_text(from),
-            quote_text(&self.publication_list())
-        )
-    }
-
-    /// Ends a session of ours from before that still holds the slot: of a crashed process, or one cut off in the middle of a peek.
-    pub async fn free_slot(&self) -> Result<()> {
-        let sql = format!(
-            "SELECT pg_terminate_backend(a.pid) FROM pg_replication_slots s JOIN pg_stat_activity a ON a.pid = s.active_pid \
-             WHERE s.slot_name = {} AND a.application_name = {} AND a.usename = current_user",
-            quote_text(&self.settings.slot),
-            quote_text(&self.settings.target.application)
-        );
-        self.query(&sql).await.map(|_| ())
-    }
-
-    async fn insert_lsn(&self) -> Result<u64> {
-        let rows = self.query("SELECT pg_current_wal_insert_lsn()").await?;
-        let lsn = rows.first().and_then(|r| parse_lsn(r.first()?.as_deref()?));
-        let lsn = lsn.ok_or_else(|| Error::retry(codes::STATEMENT, "the server did not say where its log ends"))?;
-        self.end_of_record(lsn).await
-    }
-
-    /// A place where the next record would go, brought back to where the last one ended: at the start of a page the server counts the
-    /// page's header already, which no walsender ever reports as passed.
-    pub async fn end_of_record(&self, lsn: u64) -> Result<u64> {
-        let segment = self.cluster().await?.segment_bytes;
-        Ok(match () {
-            () if lsn % segment == 40 => lsn - 40,
-            () if lsn % 8192 == 24 => lsn - 24,
-            () => lsn,
-        })
-    }
-}
-
 #[async_trait]
 impl Source for PostgresSource {
     async fn check(&self) -> Result<Vec<Finding>> {
+        // A table that is dropped between two of its questions may make one of them fail: then all are asked anew.
+        for _ in 1..CHECKS_MAX {
+            match preflight::run(&self.inner).await {
+                Err(error) if error.code() == codes::STATEMENT => {}
+                found => return found,
+            }
+        }
         preflight::run(&self.inner).await
     }
 
@@ -253,12 +99,13 @@ impl Source for PostgresSource {
         // Both before the read: what changes in between is seen by the next call.
         let snapshot = self.inner.snapshot().await?;
         let wanted = self.inner.wanted();
+        let names = discovered.as_ref().is_some_and(|d| d.names);
         let now = self.inner.env.clock.moment();
         let mut last = discovered.as_mut().filter(|d| Arc::ptr_eq(&d.wanted, &wanted) && now < d.until);
         if let Some(last) = last.as_ref().filter(|last| last.snapshot == snapshot) {
             return Ok(last.tables.clone());
         }
-        let fingerprint = self.inner.fingerprint().await?;
+        let fingerprint = self.inner.fingerprint(names).await?;
         if let Some(last) = last.as_mut().filter(|last| last.fingerprint == fingerprint) {
             last.snapshot = snapshot;
             return Ok(last.tables.clone());
@@ -276,7 +123,9 @@ impl Source for PostgresSource {
         self.inner.registry.observe(&relations);
         let settled = captured.missing.is_empty() && captured.postponed.is_empty();
         let good = if settled { DISCOVERED_GOOD } else { MISSING_RETRY };
-        *discovered = Some(Discovered { snapshot, fingerprint, wanted, until: Moment(now.0 + good), tables: tables.clone() });
+        let names = relations.values().any(|r| r.shows_names);
+        let until = Moment(now.0 + good);
+        *discovered = Some(Discovered { snapshot, fingerprint, names, wanted, until, tables: tables.clone() });
         Ok(tables)
     }
 
@@ -292,7 +141,7 @@ impl Source for PostgresSource {
         if new != *old {
             return Ok(false);
         }
-        *self.inner.wanted.lock() = Arc::new(wanted);
+        self.inner.want(wanted);
         Ok(true)
     }
 
@@ -335,7 +184,7 @@ impl Source for PostgresSource {
             Error::fix(codes::BAD_URL, format!("`{text}` is not a place in a Postgres log"))
                 .hint("Write, for example, '0/16B3748'.")
         })?;
-        if let (0, Some(cluster)) = (place.system, *self.inner.cluster.lock()) {
+        if let (0, Some(cluster)) = (place.system, self.inner.known_cluster()) {
             (place.system, place.timeline) = (cluster.system, cluster.timeline);
         }
         Ok(place.position())
@@ -367,7 +216,7 @@ impl PostgresSource {
         captured: &prepare::Captured,
         wanted: &Patterns,
     ) -> FoundTable {
-        let parent = catalog::root(relations, relation.oid).and_then(|oid| relations.get(&oid)).map(|r| r.name.clone());
+        let parents = catalog::ancestors(relations, relation.oid).into_iter().map(|r| r.name.clone()).collect();
         let excluded = match relation.excluded() {
             Some(reason) => Some(reason.to_string()),
             None if !wanted.matches(&relation.name) => Some("outside `tables`".to_string()),
@@ -376,7 +225,7 @@ impl PostgresSource {
         FoundTable {
             schema: self.inner.registry.intern(relation),
             rows_estimated: relation.rows_estimated,
-            parent,
+            parents,
             excluded,
             body: Some(relation.body(captured.published.get(&relation.oid).copied().unwrap_or(0))),
         }

@@ -7,10 +7,11 @@
 use crate::bulk::{Bulk, BulkStep};
 use crate::catalog::Relation;
 use crate::codes;
+use crate::database::Database;
 use crate::decoder::Decoder;
 use crate::feedback::{self, Feedback};
+use crate::look_ahead::{LookAhead, Peeked};
 use crate::position::Place;
-use crate::source::Inner;
 use crate::wire::{Duplex, Frame, FrameReader, Io, ServerError, protocol};
 use async_trait::async_trait;
 use futures::FutureExt;
@@ -41,7 +42,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 const DATA_HEADER: usize = 25;
 
 pub struct Stream {
-    source: Arc<Inner>,
+    source: Arc<Database>,
     decoder: Decoder,
     feedback: Arc<Feedback>,
     feed: Feed,
@@ -73,7 +74,7 @@ enum Feed {
 }
 
 impl Stream {
-    pub fn new(source: Arc<Inner>, decoder: Decoder, feedback: Arc<Feedback>, bulk: Option<Bulk>) -> Self {
+    pub fn new(source: Arc<Database>, decoder: Decoder, feedback: Arc<Feedback>, bulk: Option<Bulk>) -> Self {
         let progress_at = source.env.clock.moment();
         let feed = bulk.map_or(Feed::Connect, |b| Feed::Bulk(Box::new(b)));
         Self { source, decoder, feedback, feed, asking: None, idle_lsn: 0, sent_us: 0, progress_at, coalescing: false }
@@ -244,74 +245,6 @@ impl ChangeStream for Stream {
         if let Some(place) = Place::parse(&position.0) {
             self.feedback.acknowledge(place.lsn);
         }
-    }
-}
-
-/// What the look-ahead needs to know of one message.
-pub enum Peeked<'a> {
-    /// A replication message.
-    Message(&'a [u8]),
-    Other,
-}
-
-/// Finds how far a pass may decode: to the last Commit that is all here, but not into a transaction that brings a new table shape
-/// or a streamed transaction's commit when whole ones come before it. `None`: no transaction ends here, take everything.
-pub struct LookAhead {
-    whole: bool,
-    in_transaction: bool,
-    in_block: bool,
-    news: bool,
-    limit: Option<usize>,
-}
-
-impl LookAhead {
-    pub fn new(decoder: &Decoder) -> Self {
-        Self {
-            whole: decoder.has_whole(),
-            in_transaction: decoder.in_transaction(),
-            in_block: decoder.in_block(),
-            news: false,
-            limit: decoder.has_whole().then_some(0),
-        }
-    }
-
-    pub fn limit(&self) -> Option<usize> {
-        self.limit
-    }
-
-    /// Takes the message that ends at `end`; false when the pass must stop before looking further.
-    pub fn see(&mut self, decoder: &Decoder, peeked: &Peeked<'_>, end: usize) -> bool {
-        let Peeked::Message(bytes) = peeked else {
-            if !self.in_transaction {
-                self.limit = Some(end);
-            }
-            return true;
-        };
-        match bytes.first() {
-            Some(b'B') => (self.in_transaction, self.news) = (true, false),
-            Some(b'R') if !self.in_block && !self.news => self.news = decoder.is_news(bytes),
-            Some(b'C') => {
-                self.in_transaction = false;
-                if self.news && self.whole {
-                    return false;
-                }
-                (self.whole, self.limit) = (true, Some(end));
-                return !self.news;
-            }
-            Some(b'c') => {
-                if !self.whole {
-                    self.limit = Some(end);
-                }
-                return false;
-            }
-            Some(b'S') => self.in_block = true,
-            Some(b'E') => self.in_block = false,
-            _ => {}
-        }
-        if !self.in_transaction {
-            self.limit = Some(end);
-        }
-        true
     }
 }
 

@@ -5,7 +5,7 @@
 
 mod replica;
 
-use mainstem_connector::{Severity, StreamItem};
+use mainstem_connector::{Copied, Severity, StreamItem};
 use mainstem_postgres::metrics;
 use mainstem_testkit::{Postgres, PostgresOptions};
 use mainstem_types::{ErrorKind, UpstreamId};
@@ -438,4 +438,51 @@ async fn a_walsender_that_is_killed_costs_nothing() {
     let ids: BTreeSet<_> = replica.rows.values().flatten().map(|row| row[0].clone()).collect();
     assert_eq!(ids.len(), 6 * 5300);
     replica.compare(&*source).await;
+}
+
+/// Two large tables and many small ones at once: whatever is asked for, so many sessions copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_use_no_more_connections_than_they_may() {
+    let postgres = Postgres::start_default().unwrap();
+    let url = postgres.create_database("many").unwrap();
+    let make = "DO $$ BEGIN FOR i IN 1..20 LOOP EXECUTE format('CREATE TABLE small%s (id int PRIMARY KEY, v text)', i);
+        EXECUTE format('INSERT INTO small%s VALUES (1, ''x'')', i); END LOOP;
+        FOR i IN 1..3 LOOP EXECUTE format('CREATE TABLE large%s (id int PRIMARY KEY, v text)', i);
+        EXECUTE format('INSERT INTO large%s SELECT g, repeat(md5(g::text), 45) FROM generate_series(1, 20000) g', i); END LOOP; END $$";
+    postgres.psql("many", make).unwrap();
+    let tables = postgres.psql("many", "SELECT oid FROM pg_class WHERE relname ~ '^(small|large)' AND relkind = 'r'").unwrap();
+    let tables: Vec<u64> = tables.lines().map(|oid| oid.parse().unwrap()).collect();
+    let watcher = postgres.connect("many").await.unwrap();
+    for most in [1, 2, 4] {
+        let source = open(&url, &[("copy_piece_mib", "1"), ("copy_connections", &most.to_string())]);
+        source.prepare(None).await.unwrap();
+        let copies = futures::future::join_all(tables.iter().map(async |table| {
+            let mut copy = source.copy(UpstreamId(*table)).await.unwrap();
+            let mut rows = 0;
+            while let Some(Copied::Rows(batch)) = copy.next().await.unwrap() {
+                rows += batch.len();
+                // As slow as a busy disk: the sessions stay as long as they are seen.
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            rows
+        }));
+        let (mut seen, mut rows) = (0, Vec::new());
+        let mut copies = Box::pin(copies);
+        while rows.is_empty() {
+            tokio::select! {
+                done = &mut copies => rows = done,
+                () = tokio::time::sleep(Duration::from_millis(1)) => {
+                    let copying = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mainstem shop' \
+                                   AND backend_type = 'client backend' AND query ~ 'COPY|LOCK TABLE|SNAPSHOT'";
+                    seen = seen.max(watcher.query_one(copying, &[]).await.unwrap().get::<_, i64>(0));
+                }
+            }
+        }
+        assert_eq!(rows.iter().sum::<usize>(), 3 * 20_000 + 20);
+        assert!((1..=most).contains(&seen), "{seen} sessions copied, {most} may");
+        if most == 4 {
+            assert!(seen > 1, "one session at a time");
+        }
+        source.remove().await.unwrap();
+    }
 }

@@ -141,6 +141,9 @@ const TABLES: &str = "CREATE TABLE a (id int PRIMARY KEY, v text, toast text); A
     CREATE TABLE n (x int); CREATE TABLE part (id int PRIMARY KEY, t text) PARTITION BY RANGE (id);
     CREATE TABLE part_low PARTITION OF part FOR VALUES FROM (0) TO (100); CREATE TABLE part_high PARTITION OF part FOR VALUES FROM (100) TO (200);
     CREATE TABLE parent (id int PRIMARY KEY, t text); CREATE TABLE child (more int, PRIMARY KEY (id)) INHERITS (parent);
+    CREATE TABLE part_rest PARTITION OF part FOR VALUES FROM (200) TO (300) PARTITION BY RANGE (id);
+    CREATE TABLE part_rest_all PARTITION OF part_rest DEFAULT; CREATE TABLE aunt (t text);
+    CREATE TABLE grandchild (PRIMARY KEY (id)) INHERITS (child, aunt);
     CREATE TABLE big (id int PRIMARY KEY, t text); CREATE TABLE gone (id int PRIMARY KEY);
     CREATE VIEW a_view AS SELECT * FROM a; CREATE UNLOGGED TABLE quick (id int);";
 
@@ -154,9 +157,15 @@ async fn a_workload_arrives_whole() {
     let (mut replica, mut stream) = begin(&source).await;
     let found = source.discover().await.unwrap();
     let excluded: BTreeSet<&str> = found.iter().filter(|f| f.excluded.is_some()).map(|f| f.schema.name.name.as_ref()).collect();
-    assert_eq!(excluded, BTreeSet::from(["a_view", "part", "quick"]));
-    let low = found.iter().find(|f| &*f.schema.name.name == "part_low").unwrap();
-    assert_eq!(low.parent.as_ref().map(|p| p.name.as_ref()), Some("part"));
+    assert_eq!(excluded, BTreeSet::from(["a_view", "part", "part_rest", "quick"]));
+    let parents = |name: &str| -> Vec<String> {
+        let table = found.iter().find(|f| &*f.schema.name.name == name).unwrap();
+        table.parents.iter().map(|p| p.name.to_string()).collect()
+    };
+    assert_eq!(parents("part_low"), ["part"]);
+    assert_eq!(parents("part_rest_all"), ["part_rest", "part"]);
+    assert_eq!(parents("grandchild"), ["child", "aunt", "parent"]);
+    assert_eq!(parents("a"), [""; 0]);
     let identity = |name: &str| found.iter().find(|f| &*f.schema.name.name == name).unwrap().schema.identity.clone();
     assert_eq!(identity("f"), Identity::WholeRow);
     assert_eq!(identity("n"), Identity::AppendOnly);

@@ -195,7 +195,7 @@ fn table(
         live: Some(Generation(1)),
         schema: schema.clone(),
         dropped_columns: Default::default(),
-        parent: None,
+        parents: Vec::new(),
         error_code: failed.then(|| "PG-001".into()),
         error: None,
         body: None,

@@ -102,7 +102,7 @@ impl Driver {
                 live: None,
                 schema,
                 dropped_columns: Default::default(),
-                parent: None,
+                parents: Vec::new(),
                 error_code: None,
                 error: None,
                 body: None,

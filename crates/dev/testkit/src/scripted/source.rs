@@ -121,7 +121,7 @@ impl Source for ScriptedSource {
         let now: Vec<FoundTable> = self.world.with(|world| {
             let found = |(schema, rows): (Arc<TableSchema>, i64)| {
                 let excluded = (!self.wants(&schema.name.name)).then(|| "not among `tables`".to_string());
-                FoundTable { schema, rows_estimated: Some(rows), parent: None, excluded, body: None }
+                FoundTable { schema, rows_estimated: Some(rows), parents: Vec::new(), excluded, body: None }
             };
             world.schemas().into_iter().map(found).collect()
         });

@@ -1,8 +1,9 @@
 //! From a URL to a session that is logged in: TLS as `sslmode` says, then password, MD5 or SCRAM, with the session's settings pinned.
 
+use super::failure::ServerError;
+use super::frames::{FrameReader, Io, lost, protocol};
 use super::session::Session;
-use super::tls::{self, TlsMode};
-use super::{FrameReader, Io, ServerError, lost, protocol};
+use super::tls::{self, TlsFiles, TlsMode};
 use crate::{codes, metrics};
 use bytes::BytesMut;
 use mainstem_env::{Env, net};
@@ -21,16 +22,30 @@ pub enum Host {
     Socket(String),
 }
 
+/// Whether a login is bound to its TLS channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelBinding {
+    Disable,
+    /// Where both sides can.
+    Prefer,
+    Require,
+}
+
 /// Everything a login needs. Has a password: never printed, so no Debug.
 #[derive(Clone)]
 pub struct Target {
-    pub host: Host,
-    pub port: u16,
+    /// Tried in this order.
+    pub hosts: Vec<(Host, u16)>,
+    /// A standby is passed over.
+    pub primary_only: bool,
     pub user: String,
     pub password: Option<String>,
     pub database: String,
     pub tls: TlsMode,
-    pub root_certificate: Option<String>,
+    pub tls_files: TlsFiles,
+    pub channel_binding: ChannelBinding,
+    /// Settings of the user's for each session; ours come after them.
+    pub options: String,
     pub application: String,
     pub connect_timeout: Duration,
 }
@@ -66,58 +81,76 @@ const TRANSACTION_TIMEOUT_SINCE: u32 = 17;
 impl Target {
     /// `host:port/database`, for messages.
     pub fn place(&self) -> String {
-        match &self.host {
-            Host::Name(name) => format!("{name}:{}/{}", self.port, self.database),
-            Host::Socket(directory) => format!("{directory}:{}/{}", self.port, self.database),
-        }
-    }
-
-    /// Logs in. `replication` sessions speak the replication protocol as well as SQL.
-    pub async fn connect(&self, env: &Env, replication: bool) -> Result<Session> {
-        let late = || {
-            Error::retry(codes::UNREACHABLE, format!("{} did not answer within {:?}", self.place(), self.connect_timeout))
-                .hint("Check host, port and firewalls.")
+        let shown = |(host, port): &(Host, u16)| match host {
+            Host::Name(name) => format!("{name}:{port}"),
+            Host::Socket(directory) => format!("{directory}:{port}"),
         };
-        tokio::select! {
-            session = self.connect_inner(env, replication) => session,
-            () = env.clock.sleep(self.connect_timeout) => Err(late()),
-        }
+        format!("{}/{}", self.hosts.iter().map(shown).collect::<Vec<_>>().join(","), self.database)
     }
 
-    async fn connect_inner(&self, env: &Env, replication: bool) -> Result<Session> {
-        let first_plain = matches!(self.tls, TlsMode::Disable | TlsMode::Allow) || matches!(self.host, Host::Socket(_));
-        let first = self.attempt(env, replication, !first_plain).await;
+    /// Logs in, on the first host that lets us. `replication` sessions speak the replication protocol as well as SQL.
+    pub async fn connect(&self, env: &Env, replication: bool) -> Result<Session> {
+        let mut failed = None;
+        for address in &self.hosts {
+            let one = Self { hosts: vec![address.clone()], ..self.clone() };
+            let session = tokio::select! {
+                session = one.connect_to(env, address, replication) => session,
+                () = env.clock.sleep(self.connect_timeout) => Err(one.late()),
+            };
+            match session {
+                Ok(session) => return Ok(session),
+                // The first says most: those after it may be standbys that are meant to refuse.
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        Err(failed.unwrap_or_else(|| self.late()))
+    }
+
+    fn late(&self) -> Error {
+        Error::retry(codes::UNREACHABLE, format!("{} did not answer within {:?}", self.place(), self.connect_timeout))
+            .hint("Check host, port and firewalls.")
+    }
+
+    async fn connect_to(&self, env: &Env, address: &(Host, u16), replication: bool) -> Result<Session> {
+        let named = matches!(address.0, Host::Name(_));
+        let first_plain = matches!(self.tls, TlsMode::Disable | TlsMode::Allow) || !named;
+        let first = self.attempt(env, address, replication, !first_plain).await;
         match first {
             // libpq's `allow` and `prefer` turn to the other way when the first is refused.
-            Err(error) if self.tls == TlsMode::Allow && error.code() == codes::LOGIN && matches!(self.host, Host::Name(_)) => {
-                self.attempt(env, replication, true).await.map_err(|_| error)
+            Err(error) if self.tls == TlsMode::Allow && error.code() == codes::LOGIN && named => {
+                self.attempt(env, address, replication, true).await.map_err(|_| error)
             }
             Err(error) if self.tls == TlsMode::Prefer && matches!(error.code().id, "PG-003" | "PG-007") && !first_plain => {
-                self.attempt(env, replication, false).await.map_err(|_| error)
+                self.attempt(env, address, replication, false).await.map_err(|_| error)
             }
             other => other,
         }
     }
 
-    async fn attempt(&self, env: &Env, replication: bool, encrypt: bool) -> Result<Session> {
+    async fn attempt(&self, env: &Env, address: &(Host, u16), replication: bool, encrypt: bool) -> Result<Session> {
         let unreachable = |e| {
             Error::retry(codes::UNREACHABLE, format!("no connection to {}", self.place()))
                 .hint("Check that the server runs and that host and port are right.")
                 .caused_by(e)
         };
-        let (io, end_point): (Box<dyn Io>, Option<Vec<u8>>) = match &self.host {
+        let (io, end_point): (Box<dyn Io>, Option<Vec<u8>>) = match &address.0 {
             Host::Socket(directory) => {
-                let path = format!("{directory}/.s.PGSQL.{}", self.port);
+                let path = format!("{directory}/.s.PGSQL.{}", address.1);
                 (Box::new(net::UnixStream::connect(path).await.map_err(unreachable)?), None)
             }
             Host::Name(name) => {
-                let tcp = net::connect(name, self.port).await.map_err(unreachable)?;
+                let tcp = net::connect(name, address.1).await.map_err(unreachable)?;
                 if encrypt { self.encrypt(env, name, tcp).await? } else { (Box::new(tcp), None) }
             }
         };
         let encrypted = encrypt && end_point.is_some();
-        let mut login = Login { target: self, reader: FrameReader::new(io), end_point, encrypted, version: 0 };
+        let mut login =
+            Login { target: self, reader: FrameReader::new(io), end_point, encrypted, version: 0, standby: false, bound: false };
         login.run(replication).await?;
+        if login.standby && self.primary_only {
+            return Err(Error::retry(codes::UNREACHABLE, format!("{} is a standby", self.place()))
+                .hint("Name the primary among the hosts of the URL; after a failover it is found by itself."));
+        }
         let version = login.version;
         let mut session = Session::new(login.reader, self.place());
         if version >= TRANSACTION_TIMEOUT_SINCE && !replication {
@@ -141,7 +174,7 @@ impl Target {
             }
             _ => return Err(protocol("an answer to the request for TLS that is neither S nor N")),
         }
-        let config = tls::config(self.tls, self.root_certificate.as_deref(), &*env.disk)?;
+        let config = tls::config(self.tls, &self.tls_files, &*env.disk)?;
         let server = ServerName::try_from(name.to_string())
             .map_err(|e| Error::fix(codes::TLS, format!("`{name}` cannot stand in a certificate")).caused_by(e))?;
         let stream = tokio_rustls::TlsConnector::from(config).connect(server, tcp).await.map_err(|e| {
@@ -161,12 +194,18 @@ struct Login<'a> {
     encrypted: bool,
     /// The server's major version, once it told.
     version: u32,
+    /// It said that it is in recovery.
+    standby: bool,
+    /// The login is bound to the TLS channel.
+    bound: bool,
 }
 
 impl Login<'_> {
     /// Startup, authentication, and everything up to the first ReadyForQuery.
     async fn run(&mut self, replication: bool) -> Result<()> {
-        let options = PINNED.iter().map(|(k, v)| format!("-c {k}={}", v.replace(' ', "\\ "))).collect::<Vec<_>>().join(" ");
+        // The last word on a setting counts.
+        let pinned = PINNED.iter().map(|(k, v)| format!("-c {k}={}", v.replace(' ', "\\ "))).collect::<Vec<_>>().join(" ");
+        let options = format!("{} {pinned}", self.target.options);
         let mut parameters = vec![
             ("user", self.target.user.as_str()),
             ("database", self.target.database.as_str()),
@@ -193,6 +232,7 @@ impl Login<'_> {
                         let digits = version.iter().take_while(|b| b.is_ascii_digit());
                         self.version = digits.fold(0u32, |n, d| n.saturating_mul(10).saturating_add(u32::from(d - b'0')));
                     }
+                    self.standby |= body == b"in_hot_standby\0on\0";
                 }
                 _ => {} // the key for cancelling, notices
             }
@@ -227,7 +267,11 @@ impl Login<'_> {
             return Err(protocol("a login request of impossible length"));
         }
         let mut out = BytesMut::new();
-        match int(&body[..4]) {
+        let method = int(&body[..4]);
+        if self.target.channel_binding == ChannelBinding::Require && !self.bound && method != 10 {
+            return Err(self.unbound());
+        }
+        match method {
             0 => return Ok(()),
             3 => frontend::password_message(self.password()?, &mut out).map_err(|_| self.bad_password())?,
             5 if body.len() >= 8 => {
@@ -244,18 +288,25 @@ impl Login<'_> {
         self.send(out).await
     }
 
+    fn unbound(&self) -> Error {
+        Error::fix(codes::LOGIN, format!("{} offers no login bound to its TLS channel", self.target.place()))
+            .hint("Leave `channel_binding=require` out of the URL, or switch `ssl` and SCRAM on in the server.")
+    }
+
     fn bad_password(&self) -> Error {
         Error::fix(codes::LOGIN, "the password has a zero byte")
     }
 
     async fn scram(&mut self, mechanisms: &[u8]) -> Result<()> {
         let offered = |name: &str| mechanisms.split(|b| *b == 0).any(|m| m == name.as_bytes());
-        let binding = self.end_point.clone().filter(|e| !e.is_empty());
+        let wanted = self.target.channel_binding;
+        let binding = self.end_point.clone().filter(|e| !e.is_empty() && wanted != ChannelBinding::Disable);
         let (mechanism, binding) = match binding {
             Some(binding) if offered(sasl::SCRAM_SHA_256_PLUS) => {
                 (sasl::SCRAM_SHA_256_PLUS, sasl::ChannelBinding::tls_server_end_point(binding))
             }
             // "We could, you did not offer": the server then notices a downgrade.
+            _ if wanted == ChannelBinding::Require => return Err(self.unbound()),
             Some(_) if self.encrypted => (sasl::SCRAM_SHA_256, sasl::ChannelBinding::unrequested()),
             _ => (sasl::SCRAM_SHA_256, sasl::ChannelBinding::unsupported()),
         };
@@ -276,6 +327,7 @@ impl Login<'_> {
         scram.finish(&last).map_err(refused)?;
         if mechanism == sasl::SCRAM_SHA_256_PLUS {
             metrics::CHANNEL_BOUND_LOGINS.add(1);
+            self.bound = true;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! A session that is logged in: simple queries, COPY out, and the switch to replication.
 
-use super::{Duplex, Frame, FrameReader, Io, ServerError, lost, protocol};
+use super::failure::ServerError;
+use super::frames::{Duplex, Frame, FrameReader, Io, lost, protocol};
 use crate::codes;
 use bytes::BytesMut;
 use mainstem_types::{Error, Result};
@@ -177,4 +178,25 @@ fn data_row(mut body: &[u8]) -> Result<Row> {
         });
     }
     Ok(row)
+}
+
+/// A catalog row with checked access.
+pub struct Cells<'a>(pub &'a Row);
+
+impl Cells<'_> {
+    pub fn get(&self, at: usize) -> Option<&str> {
+        self.0.get(at).and_then(|c| c.as_deref())
+    }
+    pub fn text(&self, at: usize) -> Result<&str> {
+        self.get(at).ok_or_else(|| protocol("a catalog row with a missing value"))
+    }
+    pub fn number<N: std::str::FromStr>(&self, at: usize) -> Result<N> {
+        self.text(at)?.parse().map_err(|_| protocol("a catalog row with a malformed number"))
+    }
+    pub fn flag(&self, at: usize) -> bool {
+        self.get(at) == Some("t")
+    }
+    pub fn byte(&self, at: usize) -> Result<u8> {
+        Ok(self.text(at)?.bytes().next().unwrap_or(b' '))
+    }
 }

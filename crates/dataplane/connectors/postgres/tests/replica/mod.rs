@@ -95,8 +95,9 @@ impl Replica {
     /// Looks at the catalog; tables written anew behind the log's back are stale, as for the pipeline.
     pub async fn look(&mut self, source: &dyn Source) {
         for found in source.discover().await.unwrap().iter() {
-            let (id, now) = (found.schema.upstream.0, found.body.unwrap());
-            if self.bodies.insert(id, now).is_some_and(|before| before.rewritten(&now)) {
+            let (id, now) = (found.schema.upstream.0, found.body.clone().unwrap());
+            let before = self.bodies.insert(id, now.clone());
+            if before.is_some_and(|before| before.rewritten(&now, &found.schema).is_some()) {
                 self.stale.push(id);
             }
         }
