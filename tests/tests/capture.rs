@@ -296,6 +296,7 @@ fn step(does: impl Fn(&World) + 'static) -> Step {
 
 fn scenario(options: &'static [(&'static str, &'static str)], steps: Vec<Step>) -> Scenario {
     let world = World::default();
+    world.repeat_unacknowledged();
     world.create("a", &[("v", ColumnType::Text)]);
     world.create("b", &[("v", ColumnType::Text)]);
     world.commit(&(1000..1020).map(|id| insert("a", id, "before")).collect::<Vec<_>>());

@@ -2,7 +2,8 @@
 //!
 //! **Order.** A stream yields whole transactions in commit order; the rows of one table keep their order. **Durability.** The
 //! pipeline calls `acknowledge(p)` only when everything up to `p` is durable; a connector never tells its system more.
-//! **Duplicates.** After a reconnect or a crash the stream may repeat transactions; the pipeline drops what `covers` says it has.
+//! **Duplicates.** After a reconnect or a crash the stream may repeat transactions; the pipeline drops what `covers` says it has,
+//! item by item: none spans the position that the stream was asked for.
 //! **Shutdown.** Dropping a stream or a copy ends it; nothing is lost, because nothing unacknowledged was promised.
 //! **Back-pressure.** A connector reads on only when asked for the next item, and keeps its session alive meanwhile.
 

@@ -91,10 +91,12 @@ impl Runner {
     }
 
     async fn take_changes(&mut self, batches: Vec<ChangeBatch>, end: Option<CommitPoint>, reader: &Reader) -> Result<()> {
-        if let (Some(end), Some(stored), false) = (&end, self.ingest.position(), self.ingest.in_large_transaction())
+        if let (Some(end), Some(stored)) = (&end, self.ingest.position())
             && self.source.covers(stored, &end.position)
         {
             metrics::REPEATED.add(1);
+            // Pieces of it that came before are undone: nothing of them was visible.
+            self.ingest.abandon_large();
             self.bad_rows.clear();
             return Ok(());
         }

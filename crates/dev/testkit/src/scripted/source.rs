@@ -140,9 +140,10 @@ impl Source for ScriptedSource {
 
     async fn stream(&self, from: &Position) -> Result<Box<dyn ChangeStream>> {
         self.world.pass(Call::Stream).await?;
-        let next = at(from)?;
+        let from = at(from)?;
+        let next = self.world.with(|world| world.start(from));
         let session = Session::new(&self.world);
-        Ok(Box::new(Stream { session, next, known: BTreeMap::new(), items: VecDeque::new(), broken: None }))
+        Ok(Box::new(Stream { session, from, next, known: BTreeMap::new(), items: VecDeque::new(), broken: None }))
     }
 
     async fn copy(&self, table: UpstreamId) -> Result<Box<dyn TableCopy>> {
@@ -209,6 +210,8 @@ impl Drop for Session {
 
 struct Stream {
     session: Session,
+    /// Where the reader asked it to begin: what is repeated in front of it comes in items of its own.
+    from: usize,
     /// The first transaction that was not read.
     next: usize,
     /// Columns as told in this stream.
@@ -282,7 +285,7 @@ impl Stream {
                 self.items.extend(bad.map(StreamItem::BadRow));
             }
             self.next += 1;
-            if !self.next_is_plain() {
+            if self.next == self.from || !self.next_is_plain() {
                 break;
             }
         }

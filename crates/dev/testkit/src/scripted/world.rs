@@ -84,6 +84,8 @@ struct State {
     lost: bool,
     faults: VecDeque<(Call, ErrorKind)>,
     paused: BTreeSet<Call>,
+    /// Streams begin at what was acknowledged, not where they are asked to.
+    repeats: bool,
     /// Calls until everything stands still; None: it never does.
     calls_left: Option<u64>,
 }
@@ -242,6 +244,11 @@ impl World {
         self.0.changed.notify_waiters();
     }
 
+    /// From now on streams repeat what was handed out and not acknowledged, whatever place they are asked for.
+    pub fn repeat_unacknowledged(&self) {
+        self.state().repeats = true;
+    }
+
     /// What a table holds, without the rows that nobody can hold.
     pub fn rows(&self, table: &str) -> BTreeMap<i64, Vec<Cell>> {
         let state = self.state();
@@ -307,6 +314,11 @@ impl Looking<'_> {
 
     pub fn schemas(&self) -> Vec<(Arc<TableSchema>, i64)> {
         self.0.tables.values().map(|table| (table.schema.clone(), table.rows.len() as i64)).collect()
+    }
+
+    /// Where a stream begins that is asked to begin at `from`.
+    pub fn start(&self, from: usize) -> usize {
+        if self.0.repeats { self.0.released.map_or(from, |released| released.min(from)) } else { from }
     }
 
     pub fn is_paused(&self, call: Call) -> bool {
