@@ -1,6 +1,7 @@
 //! What the server knows of itself, for `/readyz` and `/metrics`.
 
 use crate::disk::DiskWatch;
+use crate::registry;
 use mainstem_http::{HealthFacts, Sample};
 use mainstem_pipeline::{DiskTrouble, Sources};
 use mainstem_types::TableState;
@@ -27,8 +28,9 @@ pub struct Facts {
 
 /// The metrics of all parts, in the order of the data's way.
 fn declared() -> Vec<&'static dyn Metric> {
-    [
-        mainstem_postgres::metrics::all(),
+    let connectors = registry::connectors();
+    let mut metrics: Vec<_> = connectors.iter().flat_map(|connector| connector.metrics()).copied().collect();
+    let parts = [
         mainstem_pipeline::metrics::all(),
         mainstem_envelope::metrics::all(),
         mainstem_log::metrics::all(),
@@ -37,8 +39,9 @@ fn declared() -> Vec<&'static dyn Metric> {
         mainstem_pgwire::metrics::all(),
         mainstem_http::metrics::all(),
         crate::disk::metrics(),
-    ]
-    .concat()
+    ];
+    metrics.extend(parts.concat());
+    metrics
 }
 
 impl Facts {

@@ -4,7 +4,7 @@ use crate::codes;
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::registry;
-use mainstem_connector::{Severity, SourceSettings};
+use mainstem_connector::{Severity, SourceSettings, no_connector};
 use mainstem_env::Env;
 use mainstem_eventlog::{EventLog, PartitionInfo, PartitionReader};
 use mainstem_log::LocalLog;
@@ -20,11 +20,8 @@ pub async fn check(env: Env, config: &Config, url: &str, name: &str, options: &[
         None => url.to_string(),
     };
     let connectors = registry::connectors();
-    let connector = connectors.iter().find(|c| c.accepts(&url)).ok_or_else(|| {
-        let schemes: Vec<_> = connectors.iter().flat_map(|c| c.spec().schemes).map(|s| format!("{s}://")).collect();
-        Error::fix(codes::CHECK_FAILED, "no connector speaks the URL's scheme")
-            .hint(format!("Begin the URL with {}.", schemes.join(" or ")))
-    })?;
+    let connector = connectors.iter().find(|c| c.accepts(&url));
+    let connector = connector.ok_or_else(|| no_connector(codes::CHECK_FAILED, &url, &connectors))?;
     let name = SourceName::new(name).map_err(|e| Error::fix(codes::CHECK_FAILED, e))?;
     let form = |given: &String| {
         let (option, value) = given.split_once('=').ok_or_else(|| {
@@ -36,7 +33,8 @@ pub async fn check(env: Env, config: &Config, url: &str, name: &str, options: &[
     // The directory is asked for its free space only.
     let spool_dir = Some(config.data.join("spool"));
     let settings = SourceSettings { name, url, options, owned: Default::default(), spool_dir };
-    let findings = connector.open(env.clone(), settings.clone())?.check().await?;
+    let source = connector.open(env, settings)?;
+    let findings = source.check().await?;
     for finding in &findings {
         let word = match finding.severity {
             Severity::Note => "note",
@@ -48,10 +46,8 @@ pub async fn check(env: Env, config: &Config, url: &str, name: &str, options: &[
             println!("  fix: {fix}");
         }
     }
-    let rights = |f: &mainstem_connector::Finding| f.severity == Severity::Fatal && f.code == mainstem_postgres::codes::RIGHTS.id;
-    if connector.spec().name == "postgres" && findings.iter().any(rights) {
-        println!("\nWhat an administrator can run once, so that no more rights are needed:\n");
-        println!("{}", mainstem_postgres::administrator_script(env, &settings).await?);
+    if let Some(script) = source.administrator_script(&findings).await? {
+        println!("\nWhat an administrator can run once, so that no more rights are needed:\n\n{script}");
     }
     let fatal = findings.iter().any(|f| f.severity == Severity::Fatal);
     println!("{}", if fatal { "not ready: fix what is marked as error" } else { "ready to be captured" });

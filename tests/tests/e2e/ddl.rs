@@ -194,6 +194,42 @@ async fn a_table_that_cannot_go_on_fails_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_cannot_be_held_is_left_out_and_kept() {
+    let world = World::new(PostgresOptions::default());
+    let make = "CREATE TABLE t (id int PRIMARY KEY, n numeric(5,2)); INSERT INTO t VALUES (1, 1), (2, 'NaN'), (3, 3)";
+    world.postgres.psql("shop", make).unwrap();
+    let client = world.capture().await;
+    // The default: the table cannot go on.
+    let state = "SELECT state FROM mainstem.source_tables WHERE source = 'shop' AND table_name = 't'";
+    eventually(&client, state, |s| s == Some("failed")).await;
+    client
+        .batch_execute("ALTER SOURCE shop SET (on_bad_value = 'dead_letter'); RESYNC SOURCE shop TABLE public.t")
+        .await
+        .unwrap();
+    eventually(&client, state, |s| s == Some("streaming")).await;
+    let rows = "SELECT string_agg(id || '=' || n, ' ' ORDER BY id) FROM shop.t";
+    let letters = "SELECT count(*) FROM mainstem.dead_letters WHERE error_code = 'PG-010'";
+    let steps = [
+        ("SELECT 1", "1=1.00 3=3.00", "1"),
+        // The old version is gone: nothing here may say what the source no longer does.
+        ("UPDATE t SET n = 'NaN' WHERE id = 3; INSERT INTO t VALUES (4, 'NaN'), (5, 5)", "1=1.00 5=5.00", "3"),
+        (
+            "UPDATE t SET n = 2 WHERE id = 2; UPDATE t SET n = 4 WHERE id = 4; DELETE FROM t WHERE id = 3",
+            "1=1.00 2=2.00 4=4.00 5=5.00",
+            "3",
+        ),
+    ];
+    for (sql, expected, count) in steps {
+        world.postgres.psql("shop", sql).unwrap();
+        world.wait().await;
+        assert_eq!(value(&client, rows).await.as_deref(), Some(expected), "{sql}");
+        assert_eq!(value(&client, letters).await.as_deref(), Some(count), "{sql}");
+    }
+    let shown = value(&client, "SELECT string_agg(topic || error, ' ') FROM mainstem.dead_letters").await.unwrap();
+    assert!(shown.contains("_mainstem.dead_letters.shop") && !shown.contains("4.00"), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_source_is_never_harmed() {
     let world = World::new(PostgresOptions::default());
     world

@@ -48,8 +48,8 @@ impl Op {
 pub struct Tx {
     /// Top-level transaction id, widened so that it never wraps (Postgres xid8). 0 for snapshot rows.
     pub id: u64,
-    /// Where the commit lies in the source's log (Postgres: LSN of the commit record). For snapshot rows: the snapshot's place.
-    pub commit_lsn: u64,
+    /// Where the commit lies in the source's log. For snapshot rows: the snapshot's place.
+    pub commit_place: u64,
     /// Microseconds since 1970-01-01T00:00:00Z.
     pub commit_time_us: i64,
 }
@@ -64,8 +64,8 @@ pub struct ChangeBatch {
     pub schema: Arc<TableSchema>,
     pub rows: RecordBatch,
     pub ops: Vec<Op>,
-    /// Place of each event in the source's log (Postgres: LSN). As long as `ops`.
-    pub lsns: Vec<u64>,
+    /// Place of each event in the source's log. As long as `ops`.
+    pub places: Vec<u64>,
     /// Position of each event within its transaction, over all tables, from 0. As long as `ops`.
     pub orders: Vec<u32>,
     /// Runs of rows of the same transaction: (index one past the run's last row, transaction). Ends with `ops.len()`.
@@ -146,7 +146,7 @@ impl ChangeBatch {
             schema: self.schema.clone(),
             rows: filtered(&self.rows, mask.clone())?,
             ops: self.ops.iter().zip(&mask).filter(|(_, k)| **k).map(|(op, _)| *op).collect(),
-            lsns: picked(&self.lsns),
+            places: picked(&self.places),
             orders: self.orders.iter().zip(&mask).filter(|(_, k)| **k).map(|(o, _)| *o).collect(),
             txs,
             old: self.old.as_ref().map(|old| filtered(old, old_mask)).transpose()?,

@@ -10,6 +10,7 @@ pub mod health;
 pub mod ids;
 pub mod metrics;
 pub mod schema;
+pub mod source_block;
 pub mod sources;
 pub mod sql;
 pub mod system;

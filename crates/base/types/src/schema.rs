@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 /// Arrow field metadata key that Parquet writers and readers take as `field_id`.
 pub const FIELD_ID_KEY: &str = "PARQUET:field_id";
-/// Arrow field metadata key with the source's own type name, e.g. `uuid` or `public.mpaa_rating`.
+/// Arrow field metadata key with the name of the Postgres type that the wire shows, e.g. `uuid` or `public.mpaa_rating`. (The key's text
+/// stands in files and is older than sources of other systems.)
 pub const SOURCE_TYPE_KEY: &str = "mainstem.source_type";
 
 /// Under `SOURCE_TYPE_KEY`: a computed numeric that is shown with as many digits as Postgres gives a quotient of its size.
@@ -85,6 +86,9 @@ pub struct Column {
     pub not_null: bool,
     /// The source's own name of the type without modifiers, e.g. `int4`, `uuid`, `jsonb`, `public.mpaa_rating`.
     pub source_type: Arc<str>,
+    /// The Postgres type that the wire and SQL show for it; None where `source_type` is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pg_type: Option<Arc<str>>,
     /// The source's type modifier as it stores it (Postgres `atttypmod`; -1 = none).
     pub type_modifier: i32,
     /// Text of the value that rows written before the column was added hold (`attmissingval`); None = NULL.
@@ -150,10 +154,15 @@ impl TableSchema {
 }
 
 impl Column {
+    /// Name of the Postgres type by which the wire, SQL and Debezium's value types show it.
+    pub fn pg_type(&self) -> &Arc<str> {
+        self.pg_type.as_ref().unwrap_or(&self.source_type)
+    }
+
     pub fn field(&self) -> Field {
         let metadata = HashMap::from([
             (FIELD_ID_KEY.to_string(), self.id.to_string()),
-            (SOURCE_TYPE_KEY.to_string(), self.source_type.to_string()),
+            (SOURCE_TYPE_KEY.to_string(), self.pg_type().to_string()),
         ]);
         Field::new(self.name.as_ref(), self.kind.arrow(), true).with_metadata(metadata)
     }

@@ -2,17 +2,19 @@
 //!
 //! **Order.** A stream yields whole transactions in commit order; the rows of one table keep their order. **Durability.** The
 //! pipeline calls `acknowledge(p)` only when everything up to `p` is durable; a connector never tells its system more.
-//! **Duplicates.** After a reconnect or a crash the stream may repeat transactions; the pipeline drops what `covers` says it has.
+//! **Duplicates.** After a reconnect or a crash the stream may repeat transactions; the pipeline drops what `covers` says it has,
+//! item by item: none spans the position that the stream was asked for.
 //! **Shutdown.** Dropping a stream or a copy ends it; nothing is lost, because nothing unacknowledged was promised.
 //! **Back-pressure.** A connector reads on only when asked for the next item, and keeps its session alive meanwhile.
 
 mod spec;
 
-pub use spec::{OptionKind, OptionSpec, Options, Spec};
+pub use spec::{OptionKind, OptionSpec, Options, Spec, TypeSpec, no_connector};
 
 use async_trait::async_trait;
 use mainstem_env::Env;
-use mainstem_types::{ChangeBatch, Position, Result, SourceName, TableBody, TableName, TableSchema, UpstreamId};
+use mainstem_types::metrics::Metric;
+use mainstem_types::{ChangeBatch, Error, Op, Position, Result, SourceName, TableBody, TableName, TableSchema, Tx, UpstreamId};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +26,12 @@ pub trait Connector: Send + Sync {
     fn spec(&self) -> &'static Spec;
     /// Whether this connector speaks the URL's scheme.
     fn accepts(&self, url: &str) -> bool;
+    /// The database a URL names, as `source.db` of envelopes shows it; empty where it names none.
+    fn database(&self, url: &str) -> String;
+    /// The schema whose tables stand under the source's own name; those of schema `x` stand under `<source>_x`.
+    fn default_schema(&self, url: &str) -> String;
+    /// What it counts, over all its sources.
+    fn metrics(&self) -> &'static [&'static dyn Metric];
     /// Parses and checks URL and options without touching the network.
     fn open(&self, env: Env, settings: SourceSettings) -> Result<Arc<dyn Source>>;
 }
@@ -82,6 +90,10 @@ pub struct FoundTable {
 pub trait Source: Send + Sync {
     /// The pre-flight: everything that would make capture fail or harm the source, in one go.
     async fn check(&self) -> Result<Vec<Finding>>;
+
+    /// One script that an administrator of the system can run so that `findings` of a check are gone and no more rights are needed; None
+    /// where no script helps. May ask the system.
+    async fn administrator_script(&self, findings: &[Finding]) -> Result<Option<String>>;
 
     /// The remote objects `prepare` would make, to be recorded before they are (decision 4).
     fn remote_objects(&self) -> Vec<String>;
@@ -156,10 +168,37 @@ pub enum StreamItem {
     Changes { batches: Vec<ChangeBatch>, end: Option<CommitPoint> },
     /// Nothing happened for us up to here.
     Progress(Position),
-    /// This table cannot go on (a value its type cannot hold yet, ...). The others do. Its rows stop.
-    TableFailed { upstream: UpstreamId, error: mainstem_types::Error },
+    /// A row with a value that cannot be held. It comes before the `Changes` that end its transaction, and those have what is certain of
+    /// the change: that a row which it replaced is gone. What becomes of it is the pipeline's to decide; the table's rows go on.
+    BadRow(Box<BadRow>),
     /// What we hold of this table may no longer be right (rewritten, renamed columns): copy it anew.
     TableStale { upstream: UpstreamId, reason: String },
+}
+
+/// A row with a value that its column cannot hold, as the source gave it.
+#[derive(Debug)]
+pub struct BadRow {
+    pub schema: Arc<TableSchema>,
+    pub op: Op,
+    /// Id 0 for a row of a copy.
+    pub tx: Tx,
+    /// Place and order as in `ChangeBatch`.
+    pub place: u64,
+    pub order: u32,
+    /// Its values as the source writes them, in the schema's order; None where it is NULL or was not sent.
+    pub values: Vec<Option<String>>,
+    /// Names table, column and why; never the value.
+    pub error: Error,
+}
+
+/// What a copy gives.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // the large variant is the usual one; a box would only cost it an allocation
+pub enum Copied {
+    /// All `Op::Read`.
+    Rows(ChangeBatch),
+    /// A row that is not among the rows.
+    BadRow(Box<BadRow>),
 }
 
 /// The end of a transaction in the source's log.
@@ -178,8 +217,8 @@ pub trait TableCopy: Send {
     fn seen(&self) -> Seen;
     /// The stream has passed every transaction that the copy saw once it covers this.
     fn upto(&self) -> Position;
-    /// The next rows (all `Op::Read`); None at the end. An error means: this copy is void, start another.
-    async fn next(&mut self) -> Result<Option<ChangeBatch>>;
+    /// What comes next; None at the end. An error means: this copy is void, start another.
+    async fn next(&mut self) -> Result<Option<Copied>>;
 }
 
 /// The transactions a snapshot contains, by top-level id (Postgres: `pg_current_snapshot()` in xid8).

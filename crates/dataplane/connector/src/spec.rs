@@ -1,7 +1,11 @@
 //! What a connector says of itself: from it come the check of a `WITH` list and the reference page.
 
+use crate::Connector;
+use mainstem_types::control::shown_name;
+use mainstem_types::source_block::SourceBlock;
 use mainstem_types::{Code, Error, Result};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// An option name that the connector does not have.
 pub const UNKNOWN_OPTION: Code = Code::new("SRC-001", "22023");
@@ -19,6 +23,23 @@ pub struct Spec {
     /// A whole statement that works as it stands.
     pub example: &'static str,
     pub options: &'static [OptionSpec],
+    /// How envelopes say where a change comes from.
+    pub source_block: SourceBlock,
+    /// How its types are held.
+    pub types: &'static [TypeSpec],
+}
+
+/// Types of the system that are held in the same way.
+#[derive(Debug)]
+pub struct TypeSpec {
+    /// Names, as the system spells them.
+    pub names: &'static str,
+    /// The Postgres type that SQL and the wire show.
+    pub shown: &'static str,
+    /// The Arrow type.
+    pub held: &'static str,
+    /// Values that cannot be held; empty when all can.
+    pub refused: &'static str,
 }
 
 #[derive(Debug)]
@@ -47,6 +68,16 @@ pub enum OptionKind {
     OneOf(&'static [&'static str]),
 }
 
+/// Options of every source, whatever its connector: what the pipeline does with what it reads.
+static COMMON: [OptionSpec; 1] = [OptionSpec {
+    name: "on_bad_value",
+    kind: OptionKind::OneOf(&["stop_table", "dead_letter"]),
+    default: "stop_table",
+    help: "What becomes of a row with a value that cannot be held: its table stops, or goes on without the row, which is kept in the \
+           topic `_mainstem.dead_letters.<source>` and listed in `mainstem.dead_letters`.",
+    secret: false,
+}];
+
 /// Options that passed `Spec::check`; absent ones read as their default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
@@ -56,7 +87,7 @@ impl Spec {
     /// Checks names and forms. Unknown names are refused with the nearest right one.
     pub fn check(&self, given: BTreeMap<String, String>) -> Result<Options> {
         for (name, value) in &given {
-            let Some(option) = self.options.iter().find(|o| o.name == name) else {
+            let Some(option) = self.all().find(|o| o.name == name) else {
                 return Err(self.unknown(name));
             };
             option.check(value)?;
@@ -64,12 +95,16 @@ impl Spec {
         Ok(Options(given))
     }
 
+    fn all(&self) -> impl Iterator<Item = &OptionSpec> {
+        self.options.iter().chain(&COMMON)
+    }
+
     fn unknown(&self, name: &str) -> Error {
-        let nearest = self.options.iter().map(|o| o.name).min_by_key(|known| strsim::damerau_levenshtein(name, known));
+        let nearest = self.all().map(|o| o.name).min_by_key(|known| strsim::damerau_levenshtein(name, known));
         let hint = match nearest {
             Some(near) if strsim::damerau_levenshtein(name, near) <= 3 => format!("Did you mean `{near}`?"),
             _ => {
-                let names: Vec<_> = self.options.iter().map(|o| format!("`{}`", o.name)).collect();
+                let names: Vec<_> = self.all().map(|o| format!("`{}`", o.name)).collect();
                 format!("A {} source has the options {}.", self.name, names.join(", "))
             }
         };
@@ -80,7 +115,7 @@ impl Spec {
     pub fn value<'a>(&self, options: &'a Options, name: &str) -> &'a str {
         match options.0.get(name) {
             Some(value) => value,
-            None => self.options.iter().find(|o| o.name == name).map_or("", |o| o.default),
+            None => self.all().find(|o| o.name == name).map_or("", |o| o.default),
         }
     }
 
@@ -94,11 +129,31 @@ impl Spec {
             self.example,
             schemes.join(" or ")
         );
-        for option in self.options {
+        for option in self.all() {
             let default = if option.default.is_empty() { "none".to_string() } else { format!("`{}`", option.default) };
             page.push_str(&format!("| `{}` | {} | {} | {} |\n", option.name, option.kind.form(), default, option.help));
         }
+        page.push_str("\n## Types\n\n| type | shown as | held as | values that cannot be held |\n|---|---|---|---|\n");
+        for kind in self.types {
+            page.push_str(&format!("| {} | {} | {} | {} |\n", kind.names, kind.shown, kind.held, kind.refused));
+        }
         page
+    }
+}
+
+/// That none of the connectors accepts a URL; `code` is the caller's. Says nothing of the URL but its scheme.
+pub fn no_connector(code: Code, url: &str, connectors: &[Arc<dyn Connector>]) -> Error {
+    let schemes: Vec<_> = connectors.iter().flat_map(|c| c.spec().schemes).map(|s| format!("{s}://")).collect();
+    let given = url.split_once("://").map_or("no scheme", |(scheme, _)| shown_name(scheme));
+    Error::fix(code, format!("no connector speaks the URL's scheme (`{given}`)"))
+        .hint(format!("Begin the source's URL with {}.", schemes.join(" or ")))
+}
+
+impl Options {
+    /// The value of an option that every source has, or its default.
+    pub fn common(&self, name: &str) -> &str {
+        let default = || COMMON.iter().find(|o| o.name == name).map_or("", |o| o.default);
+        self.0.get(name).map_or_else(default, String::as_str)
     }
 }
 

@@ -5,11 +5,14 @@
 
 use arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray};
 use mainstem_envelope::{EncodeContext, SchemaIds, encode};
+use mainstem_types::source_block::SourceBlock;
 use mainstem_types::{
     ChangeBatch, Column, ColumnId, ColumnType, Identity, Op, SourceName, TableName, TableSchema, Tx, UpstreamId,
 };
 use std::sync::Arc;
 use std::time::Instant;
+
+static BLOCK: SourceBlock = SourceBlock::plain("timing", "mainstem.timing");
 
 /// As many as a pipeline has in one batch.
 const ROWS: usize = 8_000;
@@ -22,6 +25,7 @@ fn column(id: i32, name: &str, kind: ColumnType) -> Column {
         kind,
         not_null,
         source_type: "int4".into(),
+        pg_type: None,
         type_modifier: -1,
         missing_value: None,
     }
@@ -51,14 +55,14 @@ fn batch(rows_per_tx: usize, op: Op) -> ChangeBatch {
     ];
     let tx = |at: usize| Tx {
         id: 7_000 + at as u64,
-        commit_lsn: (3 << 32) + at as u64 * 412,
+        commit_place: (3 << 32) + at as u64 * 412,
         commit_time_us: 1_760_000_000_000_000 + at as i64 * 731,
     };
     ChangeBatch {
         rows: RecordBatch::try_new(schema.arrow(), columns).unwrap(),
         schema: Arc::new(schema),
         ops: vec![op; ROWS],
-        lsns: (0..ROWS as u64).map(|n| (3 << 32) + n * 103).collect(),
+        places: (0..ROWS as u64).map(|n| (3 << 32) + n * 103).collect(),
         orders: (0..ROWS).map(|n| (n % rows_per_tx) as u32).collect(),
         txs: (0..ROWS / rows_per_tx).map(|at| (((at + 1) * rows_per_tx) as u32, tx(at))).collect(),
         old: None,
@@ -72,7 +76,7 @@ fn main() {
     let ids = SchemaIds { key: Some(1), value: 2 };
     let context = EncodeContext {
         source: &source,
-        connector: "postgres",
+        block: &BLOCK,
         database: "bench",
         topic: "shop.public.a",
         ids,

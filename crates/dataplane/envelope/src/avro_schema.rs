@@ -1,13 +1,12 @@
-//! The Avro schemas of a table's key and envelope, as Debezium's PostgreSQL connector and Connect's Avro converter name things. Written
+//! The Avro schemas of a table's key and envelope, as Debezium's connectors and Connect's Avro converter name things. Written
 //! as text with its fields in a fixed order, because equality of texts decides whether a schema is new.
 
+use mainstem_types::source_block::SourceBlock;
 use mainstem_types::{Column, ColumnId, ColumnType, Identity, TableSchema};
 use std::collections::HashSet;
 
 /// The property of a value schema that holds the table's schema as we know it.
 pub(crate) const TABLE_SCHEMA_PROPERTY: &str = "mainstem.schema";
-
-const SOURCE: &str = r#"{"name":"source","type":{"type":"record","name":"Source","namespace":"io.debezium.connector.postgresql","fields":[{"name":"version","type":"string"},{"name":"connector","type":"string"},{"name":"name","type":"string"},{"name":"ts_ms","type":"long"},{"name":"snapshot","type":[{"type":"string","connect.version":1,"connect.parameters":{"allowed":"true,first,first_in_data_collection,last_in_data_collection,last,false,incremental"},"connect.default":"false","connect.name":"io.debezium.data.Enum"},"null"],"default":"false"},{"name":"db","type":"string"},{"name":"sequence","type":["null","string"],"default":null},{"name":"ts_us","type":["null","long"],"default":null},{"name":"ts_ns","type":["null","long"],"default":null},{"name":"schema","type":"string"},{"name":"table","type":"string"},{"name":"txId","type":["null","long"],"default":null},{"name":"lsn","type":["null","long"],"default":null},{"name":"xmin","type":["null","long"],"default":null}],"connect.name":"io.debezium.connector.postgresql.Source"}}"#;
 
 const AFTER_SOURCE: &str = r#"{"name":"transaction","type":["null",{"type":"record","name":"block","namespace":"event","fields":[{"name":"id","type":"string"},{"name":"total_order","type":"long"},{"name":"data_collection_order","type":"long"}],"connect.version":1,"connect.name":"event.block"}],"default":null},{"name":"op","type":"string"},{"name":"ts_ms","type":["null","long"],"default":null},{"name":"ts_us","type":["null","long"],"default":null},{"name":"ts_ns","type":["null","long"],"default":null}"#;
 
@@ -65,7 +64,7 @@ fn value_type(column: &Column) -> String {
         ColumnType::Decimal { precision, scale } => format!(
             r#"{{"type":"bytes","scale":{scale},"precision":{precision},"connect.version":1,"connect.parameters":{{"scale":"{scale}","connect.decimal.precision":"{precision}"}},"connect.name":"org.apache.kafka.connect.data.Decimal","logicalType":"decimal"}}"#
         ),
-        ColumnType::Text => match column.source_type.as_ref() {
+        ColumnType::Text => match column.pg_type().as_ref() {
             "uuid" => named("string", "io.debezium.data.Uuid"),
             "json" | "jsonb" => named("string", "io.debezium.data.Json"),
             "xml" => named("string", "io.debezium.data.Xml"),
@@ -127,7 +126,7 @@ pub(crate) fn key_schema(topic: &str, schema: &TableSchema) -> Option<String> {
 }
 
 /// The schema `<topic>.Envelope`, with the table's own schema as a property.
-pub(crate) fn value_schema(topic: &str, schema: &TableSchema) -> Result<String, serde_json::Error> {
+pub(crate) fn value_schema(topic: &str, schema: &TableSchema, block: &SourceBlock) -> Result<String, serde_json::Error> {
     let names = field_names(&schema.columns);
     let field = |(column, name): (&Column, &String)| nullable_field(name, &value_type(column));
     let fields = schema.columns.iter().zip(&names).map(field).collect::<Vec<_>>().join(",");
@@ -135,9 +134,9 @@ pub(crate) fn value_schema(topic: &str, schema: &TableSchema) -> Result<String, 
     let row = format!(r#"{{"type":"record","name":"Value","fields":[{fields}],"connect.name":"{space}.Value"}}"#);
     let before = nullable_field("before", &row);
     let after = nullable_field("after", r#""Value""#);
-    let table = serde_json::to_string(schema)?;
+    let (source, table) = (block.avro(), serde_json::to_string(schema)?);
     Ok(format!(
-        r#"{{"type":"record","name":"Envelope","namespace":"{space}","fields":[{before},{after},{SOURCE},{AFTER_SOURCE}],"connect.version":1,"connect.name":"{space}.Envelope",{property}:{table}}}"#,
+        r#"{{"type":"record","name":"Envelope","namespace":"{space}","fields":[{before},{after},{source},{AFTER_SOURCE}],"connect.version":1,"connect.name":"{space}.Envelope",{property}:{table}}}"#,
         property = quoted(TABLE_SCHEMA_PROPERTY),
     ))
 }
@@ -155,6 +154,7 @@ mod tests {
                 kind: ColumnType::Int32,
                 not_null: false,
                 source_type: "int4".into(),
+                pg_type: None,
                 type_modifier: -1,
                 missing_value: None,
             };

@@ -6,7 +6,8 @@ use crate::cells::Rows;
 use crate::codes;
 use crate::encode::{BEFORE_HEADER, GENERATION_HEADER, NEW_KEY_HEADER, ORDER_HEADER, UNCHANGED_HEADER};
 use crate::metrics::DECODED_RECORDS;
-use crate::source_block::{SourceFacts, read_source};
+use crate::schemas::Known;
+use crate::source_block::{BlockForm, SourceFacts, read_source};
 use bytes::Bytes;
 use mainstem_eventlog::RecordRef;
 use mainstem_types::{ChangeBatch, ColumnId, Error, Generation, Op, Result, TableSchema, Tx};
@@ -68,7 +69,7 @@ impl Decoder {
             }
             let open = match &mut changes {
                 Some(open) => open,
-                None => changes.insert(Changes::new(id, self.schemas.table_schema(id)?)),
+                None => changes.insert(Changes::new(id, self.schemas.known(id)?)),
             };
             open.bytes += value.len();
             open.read(&mut reader, &headers).map_err(at)?;
@@ -127,10 +128,11 @@ impl<'a> Headers<'a> {
 struct Changes {
     id: i32,
     schema: Arc<TableSchema>,
+    form: Arc<BlockForm>,
     rows: Rows,
     old: Rows,
     ops: Vec<Op>,
-    lsns: Vec<u64>,
+    places: Vec<u64>,
     orders: Vec<u32>,
     txs: Vec<(u32, Tx)>,
     old_rows: Vec<u32>,
@@ -139,15 +141,16 @@ struct Changes {
 }
 
 impl Changes {
-    fn new(id: i32, schema: Arc<TableSchema>) -> Self {
+    fn new(id: i32, (schema, form): Known) -> Self {
         let (rows, old) = (Rows::new(&schema), Rows::new(&schema));
         Self {
             id,
             schema,
+            form,
             rows,
             old,
             ops: Vec::new(),
-            lsns: Vec::new(),
+            places: Vec::new(),
             orders: Vec::new(),
             txs: Vec::new(),
             old_rows: Vec::new(),
@@ -170,7 +173,7 @@ impl Changes {
         if after {
             self.read_after(from, &headers.unchanged)?;
         }
-        let SourceFacts { op, tx, lsn } = read_source(from)?;
+        let SourceFacts { op, tx, place } = read_source(from, &self.form)?;
         if !from.is_empty() {
             return Err(Bad("bytes follow its end"));
         }
@@ -202,7 +205,7 @@ impl Changes {
             self.unchanged.push((event, headers.unchanged.clone()));
         }
         self.ops.push(op);
-        self.lsns.push(lsn);
+        self.places.push(place);
         self.orders.push(headers.order);
         match self.txs.last_mut() {
             Some((end, last)) if *last == tx => *end = event + 1,
@@ -230,7 +233,7 @@ impl Changes {
             rows: self.rows.finish(&self.schema)?,
             schema: self.schema,
             ops: self.ops,
-            lsns: self.lsns,
+            places: self.places,
             orders: self.orders,
             txs: self.txs,
             old,

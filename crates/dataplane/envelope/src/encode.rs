@@ -5,7 +5,7 @@ use crate::avro::put_varint;
 use crate::avro_schema::{KeyColumn, key_columns};
 use crate::cells::Image;
 use crate::codes;
-use crate::source_block::{EncodeContext, SourceBlock};
+use crate::source_block::{BlockWriter, EncodeContext};
 use bytes::Bytes;
 use mainstem_eventlog::{PartitionAppend, RecordBatchBuilder, TopicPartition};
 use mainstem_types::{ChangeBatch, ColumnId, Error, Generation, Op, Result, TableSchema, Tx};
@@ -41,7 +41,7 @@ pub fn encode(context: &EncodeContext<'_>, batch: &ChangeBatch) -> Result<Partit
             run += 1;
         }
         encoder.source.set(&batch.txs[run].1, *op == Op::Read);
-        let mut event = Event { op: *op, row, lsn: batch.lsns[row], order: batch.orders[row], old: None, unchanged: &[] };
+        let mut event = Event { op: *op, row, place: batch.places[row], order: batch.orders[row], old: None, unchanged: &[] };
         if batch.old_rows.get(old_at).is_some_and(|at| *at as usize == row) {
             event.old = Some(old_at);
             old_at += 1;
@@ -61,9 +61,9 @@ pub fn encode(context: &EncodeContext<'_>, batch: &ChangeBatch) -> Result<Partit
 /// readers who honour truncates start afresh as well. Of `batch` only the schema and the first transaction's facts are used.
 pub fn encode_generation(context: &EncodeContext<'_>, batch: &ChangeBatch, generation: Generation) -> Result<PartitionAppend> {
     let mut encoder = Encoder::new(context, &batch.schema, 1);
-    encoder.source.set(&batch.txs.first().map_or(Tx { id: 0, commit_lsn: 0, commit_time_us: 0 }, |(_, tx)| *tx), false);
-    let lsn = batch.lsns.first().copied().unwrap_or(0);
-    encoder.value_of(Op::Truncate, lsn, |out| out.extend_from_slice(&[0, 0]));
+    encoder.source.set(&batch.txs.first().map_or(Tx { id: 0, commit_place: 0, commit_time_us: 0 }, |(_, tx)| *tx), false);
+    let place = batch.places.first().copied().unwrap_or(0);
+    encoder.value_of(Op::Truncate, place, |out| out.extend_from_slice(&[0, 0]));
     encoder.records.push(None, Some(&encoder.value), &[(GENERATION_HEADER, generation.to_string().as_bytes())]);
     Ok(encoder.finish())
 }
@@ -76,7 +76,7 @@ fn check(batch: &ChangeBatch) -> Result<()> {
     let unchanged = batch.unchanged.is_sorted_by(|a, b| a.0 < b.0) && inside(batch.unchanged.last().map(|(row, _)| *row));
     let runs = batch.txs.is_sorted_by(|a, b| a.0 < b.0) && batch.txs.last().map_or(0, |(end, _)| *end as usize) == events;
     let fits = batch.rows.num_rows() == events
-        && batch.lsns.len() == events
+        && batch.places.len() == events
         && batch.orders.len() == events
         && runs
         && batch.old.as_ref().map_or(0, |old| old.num_rows()) == batch.old_rows.len()
@@ -92,7 +92,7 @@ fn check(batch: &ChangeBatch) -> Result<()> {
 struct Event<'a> {
     op: Op,
     row: usize,
-    lsn: u64,
+    place: u64,
     order: u32,
     /// Row of its old image.
     old: Option<usize>,
@@ -102,7 +102,7 @@ struct Event<'a> {
 /// State of one batch's encoding; its buffers are reused from record to record.
 struct Encoder<'a> {
     schema: &'a TableSchema,
-    source: SourceBlock,
+    source: BlockWriter,
     key_id: Option<i32>,
     key_columns: Vec<KeyColumn>,
     value_id: i32,
@@ -120,7 +120,7 @@ impl<'a> Encoder<'a> {
     fn new(context: &EncodeContext<'_>, schema: &'a TableSchema, events: usize) -> Self {
         Self {
             schema,
-            source: SourceBlock::new(context, schema),
+            source: BlockWriter::new(context, schema),
             key_id: context.ids.key,
             key_columns: key_columns(schema),
             value_id: context.ids.value,
@@ -171,19 +171,19 @@ impl<'a> Encoder<'a> {
 
     /// The bytes of an envelope with its schema id, in `self.value`.
     #[inline]
-    fn value_of(&mut self, op: Op, lsn: u64, images: impl FnOnce(&mut Vec<u8>)) {
+    fn value_of(&mut self, op: Op, place: u64, images: impl FnOnce(&mut Vec<u8>)) {
         self.value.clear();
         self.value.push(0);
         self.value.extend_from_slice(&self.value_id.to_be_bytes());
         images(&mut self.value);
-        self.source.put(&mut self.value, op, lsn);
+        self.source.put(&mut self.value, op, place);
     }
 
     /// A record with the key at hand, or null.
     #[inline]
     fn write(&mut self, event: &Event<'_>, keyed: bool, images: impl FnOnce(&mut Vec<u8>, &[bool])) {
         let mask = std::mem::take(&mut self.mask);
-        self.value_of(event.op, event.lsn, |out| images(out, &mask));
+        self.value_of(event.op, event.place, |out| images(out, &mask));
         self.mask = mask;
         let order = Order::of(event.order);
         let mut headers: [(&str, &[u8]); 2] = [(ORDER_HEADER, order.bytes()); 2];
@@ -211,7 +211,7 @@ impl<'a> Encoder<'a> {
     /// An update that changed the record key: what Debezium writes for it, and in headers what makes it one event again.
     fn changed_key(&mut self, event: &Event<'_>, rows: &Image<'_>, old: &Image<'_>, old_row: usize) {
         let order = Order::of(event.order);
-        self.value_of(Op::Delete, event.lsn, |out| {
+        self.value_of(Op::Delete, event.place, |out| {
             out.push(2);
             old.put(out, old_row);
             out.push(0);
@@ -222,7 +222,7 @@ impl<'a> Encoder<'a> {
         self.records.push(Some(&self.old_key), None, &[]);
 
         let mask = std::mem::take(&mut self.mask);
-        self.value_of(Op::Create, event.lsn, |out| {
+        self.value_of(Op::Create, event.place, |out| {
             out.push(0);
             put_after(out, rows, event.row, &mask);
         });

@@ -2,7 +2,9 @@
 
 use crate::avro_schema::{TABLE_SCHEMA_PROPERTY, key_schema, value_schema};
 use crate::codes;
+use crate::source_block::BlockForm;
 use mainstem_eventlog::{Change, EventLog, KeyedReader, PartitionAppend, TopicConfig, keyed_append};
+use mainstem_types::source_block::SourceBlock;
 use mainstem_types::{Error, Result, TableSchema};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -67,6 +69,9 @@ struct Version {
     deleted: bool,
 }
 
+/// What a value schema says to a decoder.
+pub(crate) type Known = (Arc<TableSchema>, Arc<BlockForm>);
+
 /// All schemas by id, and ids by subject and text.
 pub struct Schemas {
     topic: tokio::sync::Mutex<KeyedReader<Key, Value>>,
@@ -78,14 +83,14 @@ struct State {
     id_max: i32,
     texts: HashMap<i32, Arc<str>>,
     ids: HashMap<Arc<str>, i32>,
-    subjects: HashMap<String, BTreeMap<i32, Known>>,
-    /// Table schemas parsed out of texts.
-    tables: HashMap<i32, Arc<TableSchema>>,
+    subjects: HashMap<String, BTreeMap<i32, KnownVersion>>,
+    /// What is parsed out of texts.
+    tables: HashMap<i32, Known>,
     /// The last answer per topic, once it is durable: the way of every batch.
     known: HashMap<String, (TableSchema, SchemaIds)>,
 }
 
-struct Known {
+struct KnownVersion {
     id: i32,
     /// Read back from the topic; until then its record is handed out again.
     durable: bool,
@@ -115,14 +120,14 @@ impl Schemas {
     /// knows the table as it was.
     ///
     /// Until [`Schemas::refresh`] has read them back, the same records are handed out again; appending them twice does no harm.
-    pub fn ids(&self, topic: &str, schema: &TableSchema) -> Result<(SchemaIds, Option<PartitionAppend>)> {
+    pub fn ids(&self, topic: &str, schema: &TableSchema, block: &SourceBlock) -> Result<(SchemaIds, Option<PartitionAppend>)> {
         let mut state = self.state.lock();
         if let Some((known, ids)) = state.known.get(topic)
             && known == schema
         {
             return Ok((*ids, None));
         }
-        let value_text = value_schema(topic, schema)
+        let value_text = value_schema(topic, schema, block)
             .map_err(|e| Error::bug(codes::BAD_BATCH, format!("the schema of {} has no JSON form", schema.name)).caused_by(e))?;
         let mut records = Vec::new();
         let key = match key_schema(topic, schema) {
@@ -142,9 +147,14 @@ impl Schemas {
     /// The table schema of a value schema's id. `REC-003` when the id is not known; one that another process added is found
     /// after [`Schemas::refresh`].
     pub fn table_schema(&self, id: i32) -> Result<Arc<TableSchema>> {
+        self.known(id).map(|(schema, _)| schema)
+    }
+
+    /// A table schema and the form of the source block beside it.
+    pub(crate) fn known(&self, id: i32) -> Result<Known> {
         let mut state = self.state.lock();
-        if let Some(schema) = state.tables.get(&id) {
-            return Ok(schema.clone());
+        if let Some(known) = state.tables.get(&id) {
+            return Ok(known.clone());
         }
         let unknown = |what: &str| {
             Error::corrupt(codes::UNKNOWN_SCHEMA, format!("schema {id} {what}")).hint(
@@ -156,9 +166,10 @@ impl Schemas {
         let table = parsed.get_mut(TABLE_SCHEMA_PROPERTY).map(serde_json::Value::take);
         let table = table.ok_or_else(|| unknown(&format!("has no property {TABLE_SCHEMA_PROPERTY}")))?;
         let schema: TableSchema = serde_json::from_value(table).map_err(|e| unknown("holds no table schema").caused_by(e))?;
-        let schema = Arc::new(schema);
-        state.tables.insert(id, schema.clone());
-        Ok(schema)
+        let form = BlockForm::of(&parsed).ok_or_else(|| unknown("has no source block that can be read"))?;
+        let known = (Arc::new(schema), Arc::new(form));
+        state.tables.insert(id, known.clone());
+        Ok(known)
     }
 }
 
@@ -177,11 +188,11 @@ impl State {
         };
         let versions = self.subjects.entry(subject.to_string()).or_default();
         let version = match versions.iter().find(|(_, version)| version.id == id) {
-            Some((_, Known { durable: true, .. })) => return Ok(id),
+            Some((_, KnownVersion { durable: true, .. })) => return Ok(id),
             Some((version, _)) => *version,
             None => {
                 let version = versions.keys().next_back().map_or(1, |last| last.saturating_add(1));
-                versions.insert(version, Known { id, durable: false });
+                versions.insert(version, KnownVersion { id, durable: false });
                 version
             }
         };
@@ -220,7 +231,7 @@ impl State {
             versions.remove(&version);
             self.known.clear();
         } else {
-            versions.insert(version, Known { id: value.id, durable: true });
+            versions.insert(version, KnownVersion { id: value.id, durable: true });
         }
         Ok(())
     }

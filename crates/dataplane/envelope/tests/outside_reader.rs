@@ -57,7 +57,7 @@ fn row_json(names: &[String], schema: &TableSchema, batch: &RecordBatch, row: us
 fn texts(schema: &TableSchema) -> (SchemaIds, Vec<(i32, String)>) {
     runtime().block_on(async {
         let log = Arc::new(MemoryLog::default());
-        let (ids, part) = Schemas::load(log.clone()).await.unwrap().ids(TOPIC, schema).unwrap();
+        let (ids, part) = Schemas::load(log.clone()).await.unwrap().ids(TOPIC, schema, &BLOCK).unwrap();
         log.append(vec![part.unwrap()], None).await.unwrap();
         let fetched = log.read(&TopicPartition::new("_schemas", 0), 0, 1 << 20).await.unwrap();
         let text = |value: &[u8]| {
@@ -84,13 +84,13 @@ fn envelope_json(batch: &ChangeBatch, row: usize, op: Op) -> Value {
             "ts_ms": tx.commit_time_us.div_euclid(1000),
             "snapshot": if op == Op::Read { "true" } else { "false" },
             "db": "sakila",
-            "sequence": format!(r#"["{}","{}"]"#, tx.commit_lsn, batch.lsns[row]),
+            "sequence": format!(r#"["{}","{}"]"#, tx.commit_place, batch.places[row]),
             "ts_us": tx.commit_time_us,
             "ts_ns": tx.commit_time_us.saturating_mul(1000),
             "schema": &*batch.schema.name.schema,
             "table": &*batch.schema.name.name,
             "txId": (tx.id != 0).then_some(signed(tx.id)),
-            "lsn": signed(batch.lsns[row]),
+            "lsn": signed(batch.places[row]),
             "xmin": null,
         },
     })

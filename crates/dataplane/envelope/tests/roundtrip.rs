@@ -200,9 +200,9 @@ fn schemas_keep_their_ids_and_their_format() {
         let log = Arc::new(MemoryLog::default());
         let schemas = mainstem_envelope::Schemas::load(log.clone()).await.unwrap();
         let early = mainstem_envelope::Schemas::load(log.clone()).await.unwrap();
-        let (ids, lost) = schemas.ids(TOPIC, &first).unwrap();
+        let (ids, lost) = schemas.ids(TOPIC, &first, &BLOCK).unwrap();
         // That append failed: the records come again, with the same ids.
-        let (again, records_again) = schemas.ids(TOPIC, &first).unwrap();
+        let (again, records_again) = schemas.ids(TOPIC, &first, &BLOCK).unwrap();
         assert_eq!(ids, again);
         let part = records_again.unwrap();
         assert_eq!(part.batches, lost.unwrap().batches);
@@ -217,9 +217,9 @@ fn schemas_keep_their_ids_and_their_format() {
 
         log.append(vec![part], None).await.unwrap();
         schemas.refresh().await.unwrap();
-        assert!(schemas.ids(TOPIC, &first).unwrap().1.is_none());
-        assert!(schemas.ids(TOPIC, &first).unwrap().1.is_none());
-        let (newer, part) = schemas.ids(TOPIC, &second).unwrap();
+        assert!(schemas.ids(TOPIC, &first, &BLOCK).unwrap().1.is_none());
+        assert!(schemas.ids(TOPIC, &first, &BLOCK).unwrap().1.is_none());
+        let (newer, part) = schemas.ids(TOPIC, &second, &BLOCK).unwrap();
         assert_ne!(newer.value, ids.value);
         log.append(part.into_iter().collect(), None).await.unwrap();
 
@@ -229,9 +229,9 @@ fn schemas_keep_their_ids_and_their_format() {
         assert_eq!(*early.table_schema(newer.value).unwrap(), second);
 
         let loaded = mainstem_envelope::Schemas::load(log.clone()).await.unwrap();
-        assert_eq!(loaded.ids(TOPIC, &second).unwrap().0, newer);
-        assert!(loaded.ids(TOPIC, &second).unwrap().1.is_none());
-        assert_eq!(loaded.ids(TOPIC, &first).unwrap().0, ids);
+        assert_eq!(loaded.ids(TOPIC, &second, &BLOCK).unwrap().0, newer);
+        assert!(loaded.ids(TOPIC, &second, &BLOCK).unwrap().1.is_none());
+        assert_eq!(loaded.ids(TOPIC, &first, &BLOCK).unwrap().0, ids);
         assert_eq!(*loaded.table_schema(ids.value).unwrap(), *first);
         assert_eq!(*loaded.table_schema(newer.value).unwrap(), second);
         assert_eq!(loaded.table_schema(999).unwrap_err().code().id, "REC-003");
@@ -248,7 +248,7 @@ fn a_batch_whose_parts_do_not_fit_is_refused() {
         break_it(&mut bad);
         assert_eq!(encode(&context(&shop(), ids), &bad).unwrap_err().code().id, "REC-002");
     };
-    check(&|b| b.lsns.truncate(2));
+    check(&|b| b.places.truncate(2));
     check(&|b| b.orders.truncate(2));
     check(&|b| b.txs.clear());
     check(&|b| b.txs.last_mut().unwrap().0 += 1);

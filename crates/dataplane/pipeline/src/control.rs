@@ -1,13 +1,14 @@
 //! The control of sources: what users declare is made durable, then made true by a runner per source.
 
 use crate::codes;
+use crate::dead_letters::{self, Letter, OnBadValue};
 use crate::desired::{Desired, SourceRecord, TableIds};
-use crate::ingest::IngestStart;
+use crate::ingest::{IngestStart, Origin};
 use crate::runner::{Command, Runner, RunnerParts};
 use crate::secret::{SecretKey, without_password};
 use crate::shared::{Shared, SourceState};
 use async_trait::async_trait;
-use mainstem_connector::{Connector, Finding, Options, Severity, Source, SourceSettings};
+use mainstem_connector::{Connector, Finding, Options, Severity, Source, SourceSettings, no_connector};
 use mainstem_env::{Env, JoinOnDrop};
 use mainstem_envelope::tail::{BrokenTable, LiveTables};
 use mainstem_envelope::{Decoder, Schemas};
@@ -110,14 +111,25 @@ impl Sources {
         Ok(sources)
     }
 
+    /// The newest dead letters of all sources, each with its topic and offset; without values.
+    pub fn dead_letters(&self) -> Vec<(String, i64, Letter)> {
+        let of = |running: &Running| running.shared.with(|facts| facts.letters.iter().cloned().collect::<Vec<_>>());
+        let shown = |(offset, letter): (i64, Letter)| (dead_letters::topic(&letter.source), offset, letter);
+        self.running.lock().values().flat_map(of).map(shown).collect()
+    }
+
     /// Stops all runners; what they had not made durable was not acknowledged.
     pub fn stop(&self) {
         self.running.lock().clear();
     }
 
-    fn open_source(&self, record: &SourceRecord, url: String) -> Result<Arc<dyn Source>> {
+    fn connector_of(&self, record: &SourceRecord) -> Result<&Arc<dyn Connector>> {
         let connector = self.connectors.iter().find(|c| c.spec().name == record.connector);
-        let connector = connector.ok_or_else(|| no_connector(&url, &self.connectors))?;
+        connector.ok_or_else(|| no_connector(codes::NO_CONNECTOR, &record.shown_url, &self.connectors))
+    }
+
+    fn open_source(&self, record: &SourceRecord, url: String) -> Result<Arc<dyn Source>> {
+        let connector = self.connector_of(record)?;
         let spool_dir = Some(self.spool_dir.join(record.name.as_str()));
         let settings = SourceSettings {
             name: record.name.clone(),
@@ -132,18 +144,24 @@ impl Sources {
     /// Starts the runner of a declared source (or notes it as paused).
     async fn start(&self, record: SourceRecord) -> Result<()> {
         let url = self.key.open(&record.sealed_url)?;
-        let database = database_of(&url);
+        let connector = self.connector_of(&record)?;
+        let origin = Origin {
+            block: &connector.spec().source_block,
+            database: connector.database(&url),
+            default_schema: connector.default_schema(&url),
+        };
         let source = self.open_source(&record, url)?;
         let name = record.name.clone();
         let shared = Arc::new(Shared::new(if record.paused { SourceState::Paused } else { SourceState::Starting }));
+        shared.show_letters(dead_letters::newest(&*self.log, &name).await?);
         let records = self.table_records(&name).await?;
         let runner = match record.paused {
             true => {
-                let mut tables = crate::tables::Tables::new(name.clone(), records);
+                let mut tables = crate::tables::Tables::new(name.clone(), &origin.default_schema, records);
                 tables.publish(&shared, true);
                 None
             }
-            false => Some(self.start_runner(&record, database, source.clone(), shared.clone(), records).await?),
+            false => Some(self.start_runner(&record, origin, source.clone(), shared.clone(), records).await?),
         };
         self.running.lock().insert(name, Running { record, shared, source, runner });
         Ok(())
@@ -152,7 +170,7 @@ impl Sources {
     async fn start_runner(
         &self,
         record: &SourceRecord,
-        database: String,
+        origin: Origin,
         source: Arc<dyn Source>,
         shared: Arc<Shared>,
         records: Vec<TableRecord>,
@@ -162,15 +180,14 @@ impl Sources {
         let visible = self.live.visible(name);
         let last = visible.borrow().clone();
         let seq = last.as_ref().map(|v| v.seq).or_else(|| self.dropped.lock().get(name).map(|(seq, _)| *seq)).unwrap_or(0);
-        let connector = self.connectors.iter().map(|c| c.spec().name).find(|c| *c == record.connector).unwrap_or("");
         let ingest = IngestStart {
             env: self.env.clone(),
             log: self.log.clone(),
             schemas: self.schemas.clone(),
             tail,
+            shared: shared.clone(),
             source: name.clone(),
-            connector,
-            database,
+            origin,
             seq,
             position: last.map(|v| v.position),
         };
@@ -189,6 +206,7 @@ impl Sources {
             decoder: Decoder::new(self.schemas.clone()),
             broken: self.live.broken(name),
             without_vectors: record.options.0.get("deletion_vectors").is_some_and(|value| value == "off"),
+            on_bad_value: on_bad_value(&record.options),
         };
         let runner = Runner::new(parts).await?;
         Ok(Handle { commands: send, stop, task: mainstem_env::spawn("source", runner.run()) })
@@ -298,6 +316,11 @@ fn show_broken(status: &mut SourceTableStatus, broken: &BrokenTable) {
     }
 }
 
+/// What a source's options say of rows that cannot be held.
+fn on_bad_value(options: &Options) -> OnBadValue {
+    OnBadValue::of(options.common("on_bad_value"))
+}
+
 fn paused(name: &str) -> Error {
     Error::fix(codes::PAUSED, format!("source `{name}` is paused")).hint(format!("Run RESUME SOURCE {name};"))
 }
@@ -305,19 +328,6 @@ fn paused(name: &str) -> Error {
 fn stopped(name: &str) -> Error {
     Error::retry(codes::SOURCE_STOPPED, format!("source `{name}` was stopped meanwhile"))
         .hint("See mainstem.sources for the reason.")
-}
-
-fn no_connector(url: &str, connectors: &[Arc<dyn Connector>]) -> Error {
-    let schemes: Vec<_> = connectors.iter().flat_map(|c| c.spec().schemes).map(|s| format!("{s}://")).collect();
-    let given = url.split_once("://").map_or("no scheme", |(scheme, _)| shown_name(scheme));
-    Error::fix(codes::NO_CONNECTOR, format!("no connector speaks the URL's scheme (`{given}`)"))
-        .hint(format!("Begin the source's URL with {}.", schemes.join(" or ")))
-}
-
-/// The database a URL names, as Debezium's `source.db` shows it.
-fn database_of(url: &str) -> String {
-    let path = url.split_once("://").map_or("", |(_, rest)| rest).split_once('/').map_or("", |(_, path)| path);
-    path.split('?').next().unwrap_or("").to_string()
 }
 
 /// Findings as one error (when any is fatal) or as notices.
@@ -381,7 +391,7 @@ impl Sources {
         }
         let name = self.check_name(name)?;
         let connector = self.connectors.iter().find(|c| c.accepts(&url));
-        let connector = connector.ok_or_else(|| no_connector(&url, &self.connectors))?;
+        let connector = connector.ok_or_else(|| no_connector(codes::NO_CONNECTOR, &url, &self.connectors))?;
         let options = connector.spec().check(options)?;
         let mut record = SourceRecord {
             name: name.clone(),
@@ -404,8 +414,7 @@ impl Sources {
     async fn alter(&self, name: &str, options: BTreeMap<String, String>) -> Result<Vec<Notice>> {
         let _one = self.declaring.lock().await;
         let record = self.look(name, |r| r.record.clone())?;
-        let connector = self.connectors.iter().find(|c| c.spec().name == record.connector);
-        let connector = connector.ok_or_else(|| no_connector(&record.shown_url, &self.connectors))?;
+        let connector = self.connector_of(&record)?;
         let mut merged = record.options.0.clone();
         merged.extend(options);
         let options: Options = connector.spec().check(merged)?;
@@ -413,7 +422,8 @@ impl Sources {
         let source = self.open_source(&changed, self.key.open(&changed.sealed_url)?)?;
         let notices = judge(&changed.name, source.check().await?)?;
         self.save(&changed).await?;
-        if !self.look(name, |r| r.source.reconfigure(&options))?? {
+        let kept = self.look(name, |r| on_bad_value(&r.record.options))? == on_bad_value(&options);
+        if !kept || !self.look(name, |r| r.source.reconfigure(&options))?? {
             self.restart(name, |r| r.options = options).await?;
             return Ok(notices);
         }
@@ -565,6 +575,7 @@ impl Sources {
             self.log.append(vec![part], None).await?;
         }
         self.live.forget(name, true).await?;
+        self.log.delete_topic(&dead_letters::topic(name)).await?;
         let prefix = format!("{name}.");
         let topics: BTreeSet<_> =
             self.log.partitions().into_iter().map(|p| p.at.topic).filter(|t| t.starts_with(&prefix)).collect();

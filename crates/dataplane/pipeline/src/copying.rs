@@ -1,6 +1,6 @@
 //! One table's copy, run beside the stream: a task that hands rows to the runner and never touches the log itself.
 
-use mainstem_connector::{ITEM_BYTES_MAX, Seen, Source};
+use mainstem_connector::{BadRow, Copied, ITEM_BYTES_MAX, Seen, Source};
 use mainstem_types::{ChangeBatch, Error, Generation, Position, Result, TableSchema, UpstreamId};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 /// Bytes of copied rows on their way to the runner, over all copies of a source.
 pub const COPIED_BYTES_MAX: usize = 2 * ITEM_BYTES_MAX;
 
-/// What a copy says, in this order: `Started`, `Rows`*, `Done`; or `Failed` at any point, after which the copy is void.
+/// What a copy says, in this order: `Started`, `Rows` and `BadRow`s, `Done`; or `Failed` at any point, after which the copy is void.
 pub struct CopyEvent {
     pub upstream: UpstreamId,
     /// The generation this copy fills; an event of an older one is dropped.
@@ -19,8 +19,14 @@ pub struct CopyEvent {
 }
 
 pub enum CopyStep {
-    Started { schema: Arc<TableSchema>, seen: Seen, upto: Position },
+    Started {
+        schema: Arc<TableSchema>,
+        seen: Seen,
+        upto: Position,
+    },
     Rows(ChangeBatch),
+    /// Left out of the rows.
+    BadRow(Box<BadRow>),
     Done,
     Failed(Error),
 }
@@ -62,9 +68,18 @@ async fn copy(source: Arc<dyn Source>, out: &Sender) -> Result<()> {
     if !out.send(started, 0).await {
         return Ok(());
     }
-    while let Some(rows) = copy.next().await? {
-        let bytes = rows.bytes();
-        if !out.send(CopyStep::Rows(rows), bytes).await {
+    while let Some(copied) = copy.next().await? {
+        let (step, bytes) = match copied {
+            Copied::Rows(rows) => {
+                let bytes = rows.bytes();
+                (CopyStep::Rows(rows), bytes)
+            }
+            Copied::BadRow(bad) => {
+                let bytes = bad.values.iter().flatten().map(String::len).sum();
+                (CopyStep::BadRow(bad), bytes)
+            }
+        };
+        if !out.send(step, bytes).await {
             return Ok(());
         }
     }

@@ -1,12 +1,16 @@
 //! The one writer of a source's topics. Rows and their barrier are one atomic append; what it returns from is durable, and handed to the live
 //! tables.
 
+use crate::dead_letters::{self, Letter};
 use crate::metrics;
+use crate::shared::Shared;
+use mainstem_connector::BadRow;
 use mainstem_env::{Env, Moment};
 use mainstem_envelope::tail::Sender;
 use mainstem_envelope::{EncodeContext, Schemas, barrier_append, encode, encode_generation, table_append};
 use mainstem_eventlog::{Cleanup, EventLog, LogTransaction, PartitionAppend, Seal, TopicConfig, TopicPartition};
 use mainstem_types::barrier::{BARRIER_TOPIC, TABLE_TOPIC};
+use mainstem_types::source_block::SourceBlock;
 use mainstem_types::{
     Barrier, ChangeBatch, Error, Generation, PartitionEnd, Position, Result, SourceName, TableBatch, TableRecord,
 };
@@ -25,11 +29,13 @@ pub struct Piece {
     batches: Vec<TableBatch>,
     /// Whether records of `_schemas` are among the parts.
     new_schemas: bool,
+    /// Rows that could not be held.
+    letters: Vec<Letter>,
 }
 
 impl Piece {
     pub fn is_empty(&self) -> bool {
-        self.parts.is_empty()
+        self.parts.is_empty() && self.letters.is_empty()
     }
 }
 
@@ -39,9 +45,9 @@ pub struct Ingest {
     log: Arc<dyn EventLog>,
     schemas: Arc<Schemas>,
     tail: Sender,
+    shared: Arc<Shared>,
     pub source: SourceName,
-    connector: &'static str,
-    database: String,
+    origin: Origin,
     /// Of the last barrier written.
     seq: u64,
     position: Option<Position>,
@@ -51,6 +57,17 @@ pub struct Ingest {
     large: Option<(Box<dyn LogTransaction>, BTreeMap<TopicPartition, i64>)>,
     /// Whether its pieces have records of `_schemas`.
     large_schemas: bool,
+    /// Its rows that could not be held so far.
+    large_letters: Vec<Letter>,
+    letter_topic_is_made: bool,
+}
+
+/// What a source's connector says of it.
+pub struct Origin {
+    pub block: &'static SourceBlock,
+    /// As `source.db` shows it.
+    pub database: String,
+    pub default_schema: String,
 }
 
 pub struct IngestStart {
@@ -58,16 +75,16 @@ pub struct IngestStart {
     pub log: Arc<dyn EventLog>,
     pub schemas: Arc<Schemas>,
     pub tail: Sender,
+    pub shared: Arc<Shared>,
     pub source: SourceName,
-    pub connector: &'static str,
-    pub database: String,
+    pub origin: Origin,
     pub seq: u64,
     pub position: Option<Position>,
 }
 
 impl Ingest {
     pub async fn new(start: IngestStart) -> Result<Self> {
-        let IngestStart { env, log, schemas, tail, source, connector, database, seq, position } = start;
+        let IngestStart { env, log, schemas, tail, shared, source, origin, seq, position } = start;
         // Its sealed segments go as soon as no start needs them.
         log.create_topic(BARRIER_TOPIC, delete_topic(Some(0))).await?;
         log.create_topic(TABLE_TOPIC, TopicConfig::compacted()).await?;
@@ -77,15 +94,17 @@ impl Ingest {
             log,
             schemas,
             tail,
+            shared,
             source,
-            connector,
-            database,
+            origin,
             seq,
             position,
             last_barrier,
             last_full: None,
             large: None,
             large_schemas: false,
+            large_letters: Vec::new(),
+            letter_topic_is_made: false,
         })
     }
 
@@ -135,7 +154,7 @@ impl Ingest {
 
     /// Adds the marker that begins a generation in the table's topic.
     pub fn add_generation(&self, piece: &mut Piece, record: &TableRecord, empty: &ChangeBatch) -> Result<()> {
-        let (ids, schema_records) = self.schemas.ids(&record.topic, &empty.schema)?;
+        let (ids, schema_records) = self.schemas.ids(&record.topic, &empty.schema, self.origin.block)?;
         piece.new_schemas |= schema_records.is_some();
         piece.parts.extend(schema_records);
         let context = self.context(&record.topic, ids);
@@ -143,8 +162,14 @@ impl Ingest {
         Ok(())
     }
 
+    /// Adds a row that could not be held, for the barrier with which it is written.
+    pub fn add_letter(&self, piece: &mut Piece, generation: Generation, bad: &BadRow) {
+        metrics::DEAD_LETTERS.add(1);
+        piece.letters.push(Letter::new(&self.source, generation, bad, self.env.clock.now_us()));
+    }
+
     fn encode_into(&self, piece: &mut Piece, record: &TableRecord, topic: &str, changes: &ChangeBatch) -> Result<()> {
-        let (ids, schema_records) = self.schemas.ids(&record.topic, &changes.schema)?;
+        let (ids, schema_records) = self.schemas.ids(&record.topic, &changes.schema, self.origin.block)?;
         piece.new_schemas |= schema_records.is_some();
         piece.parts.extend(schema_records);
         piece.parts.push(encode(&self.context(topic, ids), changes)?);
@@ -153,7 +178,7 @@ impl Ingest {
 
     fn context<'a>(&'a self, topic: &'a str, ids: mainstem_envelope::SchemaIds) -> EncodeContext<'a> {
         let now_ms = self.env.clock.now_us() / 1000;
-        EncodeContext { source: &self.source, connector: self.connector, database: &self.database, topic, ids, now_ms }
+        EncodeContext { source: &self.source, block: self.origin.block, database: &self.origin.database, topic, ids, now_ms }
     }
 
     /// Writes a piece of a source transaction that is too large for one append; nothing of it is visible before `commit`.
@@ -162,6 +187,7 @@ impl Ingest {
             self.large = Some((self.log.begin().await?, BTreeMap::new()));
         }
         self.large_schemas |= piece.new_schemas;
+        self.large_letters.extend(piece.letters);
         let Some((transaction, ends)) = &mut self.large else { return Ok(()) };
         let counts: Vec<_> = piece.parts.iter().map(|p| (p.to.clone(), i64::from(p.records))).collect();
         let bases = transaction.append(piece.parts).await?;
@@ -175,6 +201,7 @@ impl Ingest {
     pub fn abandon_large(&mut self) {
         self.large = None;
         self.large_schemas = false;
+        self.large_letters.clear();
     }
 
     /// Appends rows and barrier, durable on return, and hands them to the live tables. `records` are table records that change at this
@@ -195,7 +222,12 @@ impl Ingest {
                 ends.entry(to).or_insert(end);
             }
         }
-        let Piece { mut parts, batches, new_schemas } = piece;
+        let Piece { mut parts, batches, new_schemas, letters } = piece;
+        let letters = self.letters(letters, &position).await?;
+        let letter_part = parts.len();
+        if !letters.is_empty() {
+            parts.push(dead_letters::append(&self.source, &letters, now_ms)?);
+        }
         if !records.is_empty() {
             let borrowed: Vec<&TableRecord> = records.iter().map(Arc::as_ref).collect();
             parts.push(table_append(&borrowed, now_ms));
@@ -212,12 +244,15 @@ impl Ingest {
         let written = Arc::new(Mutex::new(None));
         let seal = seal(barrier, ends, &parts, written.clone(), now_ms);
         let was_large = large.is_some();
-        match large {
+        let bases = match large {
             Some(transaction) => transaction.commit(parts, Some(seal)).await?,
             None => self.log.append(parts, Some(seal)).await?,
         };
         mainstem_env::fault::point("ingest.after_append");
         metrics::BARRIERS.add(1);
+        if let Some(base) = bases.get(letter_part) {
+            self.shared.show_letters((*base..).zip(letters));
+        }
         // Durable: whatever fails from here on, it must not be written again.
         self.seq += 1;
         // Rows of a copy move nothing: the place in the source's log must not wait for their end.
@@ -242,6 +277,18 @@ impl Ingest {
             return Err(stopped(&self.source));
         }
         Ok(())
+    }
+
+    /// The dead letters of a barrier, those of a large transaction's pieces included; their topic is there.
+    async fn letters(&mut self, letters: Vec<Letter>, position: &Position) -> Result<Vec<Letter>> {
+        let mut all = std::mem::take(&mut self.large_letters);
+        all.extend(letters);
+        if !all.is_empty() && !self.letter_topic_is_made {
+            self.log.create_topic(&dead_letters::topic(&self.source), dead_letters::topic_config()).await?;
+            self.letter_topic_is_made = true;
+        }
+        all.iter_mut().for_each(|letter| letter.position = position.clone());
+        Ok(all)
     }
 
     fn all_ends(&self) -> impl Iterator<Item = (TopicPartition, i64)> {

@@ -5,6 +5,7 @@
 pub mod codes;
 mod control;
 mod copying;
+mod dead_letters;
 mod desired;
 mod ingest;
 pub mod metrics;

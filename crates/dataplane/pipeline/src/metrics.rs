@@ -31,7 +31,12 @@ pub static REPEATED: Counter = Counter::new(
     "Stream items dropped because the stored position covered them already. Rises after reconnects, nothing to act on.",
 );
 
-static ALL: [&dyn Metric; 7] = [&CHANGES, &BARRIERS, &STAGED, &STAGED_DROPPED, &RECONNECTS, &COPIES, &REPEATED];
+pub static DEAD_LETTERS: Counter = Counter::new(
+    "mainstem_pipeline_dead_letters_total",
+    "Rows with a value that cannot be held that went to a topic of dead letters (on_bad_value = 'dead_letter').",
+);
+
+static ALL: [&dyn Metric; 8] = [&CHANGES, &BARRIERS, &STAGED, &STAGED_DROPPED, &RECONNECTS, &COPIES, &REPEATED, &DEAD_LETTERS];
 
 pub fn all() -> &'static [&'static dyn Metric] {
     &ALL

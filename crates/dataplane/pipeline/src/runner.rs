@@ -6,12 +6,13 @@ mod stream;
 
 use crate::codes;
 use crate::copying::{COPIED_BYTES_MAX, CopyEvent, Out};
+use crate::dead_letters::OnBadValue;
 use crate::desired::TableIds;
 use crate::ingest::{Ingest, IngestStart, Piece};
 use crate::metrics;
 use crate::shared::{Shared, SourceState};
-use crate::tables::{Change, Entry, Phase, Tables, query_name};
-use mainstem_connector::{FoundTable, Seen, Source, StreamItem};
+use crate::tables::{Change, Entry, Phase, Tables};
+use mainstem_connector::{BadRow, FoundTable, Seen, Source, StreamItem};
 use mainstem_env::{Env, JoinOnDrop, Moment};
 use mainstem_envelope::Decoder;
 use mainstem_envelope::tail::BrokenTable;
@@ -61,6 +62,7 @@ pub struct RunnerParts {
     pub broken: watch::Receiver<Vec<BrokenTable>>,
     /// Whether tables are written without deletion vectors.
     pub without_vectors: bool,
+    pub on_bad_value: OnBadValue,
 }
 
 pub struct Runner {
@@ -93,6 +95,9 @@ pub struct Runner {
     broken: watch::Receiver<Vec<BrokenTable>>,
     /// When a table was last copied anew because it was broken, and how long it is left alone then.
     mended: BTreeMap<UpstreamId, (Moment, Duration)>,
+    on_bad_value: OnBadValue,
+    /// Rows that cannot be held, of the transaction (or transactions) whose end comes next.
+    bad_rows: Vec<BadRow>,
 }
 
 struct Discovered {
@@ -104,7 +109,7 @@ struct Discovered {
 impl Runner {
     pub async fn new(parts: RunnerParts) -> Result<Self> {
         let (events, copy_events) = mpsc::channel(COPIES_MAX);
-        let mut tables = Tables::new(parts.ingest.source.clone(), parts.records);
+        let mut tables = Tables::new(parts.ingest.source.clone(), &parts.ingest.origin.default_schema, parts.records);
         tables.set_without_vectors(parts.without_vectors);
         let shown = parts.env.clock.moment();
         Ok(Self {
@@ -132,6 +137,8 @@ impl Runner {
             backoff: BACKOFF_FIRST,
             broken: parts.broken,
             mended: BTreeMap::new(),
+            on_bad_value: parts.on_bad_value,
+            bad_rows: Vec::new(),
         })
     }
 
@@ -142,6 +149,7 @@ impl Runner {
         loop {
             let Err(error) = self.connected().await else { return };
             self.ingest.abandon_large();
+            self.bad_rows.clear();
             self.tables.take_back();
             self.stop_copies();
             self.discovery = None;
@@ -331,7 +339,7 @@ impl Runner {
     /// What the catalog shows of a table that is known.
     async fn compare(&mut self, table: &FoundTable, head: &Position) -> Result<()> {
         let upstream = table.schema.upstream;
-        let parents: Vec<_> = table.parents.iter().map(|p| query_name(&self.tables.source, p)).collect();
+        let parents: Vec<_> = table.parents.iter().map(|p| self.tables.query_name(p)).collect();
         let Some(entry) = self.tables.entry(upstream) else { return Ok(()) };
         entry.rows_estimated = table.rows_estimated;
         entry.ahead = match entry.change_to(&table.schema) {

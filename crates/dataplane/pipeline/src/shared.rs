@@ -1,9 +1,10 @@
 //! What a running source lets others see: its state, its tables, how far it is.
 
+use crate::dead_letters::{self, Letter};
 use mainstem_types::sources::SourceTableStatus;
 use mainstem_types::{Error, Position, UpstreamId};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// The life of a source, as `mainstem.sources.state` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,11 +42,13 @@ pub struct Facts {
     /// The head of the source's log as last asked for.
     pub head: Option<Position>,
     pub tables: BTreeMap<UpstreamId, SourceTableStatus>,
+    /// The newest dead letters with their offsets, without values.
+    pub letters: VecDeque<(i64, Letter)>,
 }
 
 impl Shared {
     pub fn new(state: SourceState) -> Self {
-        let facts = Facts { state, error_code: None, error: None, head: None, tables: BTreeMap::new() };
+        let facts = Facts { state, error_code: None, error: None, head: None, tables: BTreeMap::new(), letters: VecDeque::new() };
         Self { inner: Mutex::new(facts) }
     }
 
@@ -66,6 +69,14 @@ impl Shared {
             Some(hint) => format!("{} ({hint})", error.message()),
             None => error.message().to_string(),
         });
+    }
+
+    /// Shows dead letters; never their values.
+    pub fn show_letters(&self, letters: impl IntoIterator<Item = (i64, Letter)>) {
+        let mut facts = self.inner.lock();
+        facts.letters.extend(letters.into_iter().map(|(offset, letter)| (offset, Letter { values: BTreeMap::new(), ..letter })));
+        let surplus = facts.letters.len().saturating_sub(dead_letters::SHOWN_MAX);
+        facts.letters.drain(..surplus);
     }
 
     pub fn with<T>(&self, look: impl FnOnce(&mut Facts) -> T) -> T {

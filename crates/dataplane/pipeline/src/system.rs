@@ -1,6 +1,7 @@
 //! What sources show of themselves in SQL: `mainstem.sources`, `mainstem.source_tables`, `mainstem.dead_letters`.
 
 use crate::control::Sources;
+use crate::dead_letters::Letter;
 use mainstem_types::system::{Cell, Columns, Kind, SystemTable};
 use std::sync::Arc;
 
@@ -42,12 +43,11 @@ const DEAD_LETTERS: Columns = &[
 
 impl Sources {
     pub fn system_tables(self: &Arc<Self>) -> Vec<SystemTable> {
-        let (sources, tables) = (self.clone(), self.clone());
+        let (sources, tables, letters) = (self.clone(), self.clone(), self.clone());
         vec![
             SystemTable::of_admin("sources", SOURCES, move || sources.source_rows()),
             SystemTable::of_admin("source_tables", SOURCE_TABLES, move || tables.table_rows()),
-            // A value that cannot be held fails its table (nothing is dropped), so there is no dead letter yet.
-            SystemTable::of_admin("dead_letters", DEAD_LETTERS, Vec::new),
+            SystemTable::of_admin("dead_letters", DEAD_LETTERS, move || letters.letter_rows()),
         ]
     }
 
@@ -65,6 +65,13 @@ impl Sources {
             ]
         };
         self.sources().into_iter().map(row).collect()
+    }
+
+    fn letter_rows(&self) -> Vec<Vec<Cell>> {
+        let row = |(topic, offset, letter): (String, i64, Letter)| {
+            vec![topic.into(), 0_i32.into(), offset.into(), letter.at_us.into(), letter.error_code.into(), letter.error.into()]
+        };
+        self.dead_letters().into_iter().map(row).collect()
     }
 
     fn table_rows(&self) -> Vec<Vec<Cell>> {

@@ -173,6 +173,8 @@ pub struct Tables {
     pub source: SourceName,
     /// Whether tables are written without deletion vectors.
     without_vectors: bool,
+    /// Whose tables stand under the source's own name.
+    default_schema: Arc<str>,
     entries: BTreeMap<UpstreamId, Entry>,
     /// Relations seen but not captured, with the reason.
     excluded: BTreeMap<UpstreamId, (TableName, String)>,
@@ -188,12 +190,13 @@ pub struct Tables {
 }
 
 impl Tables {
-    pub fn new(source: SourceName, records: Vec<TableRecord>) -> Self {
+    pub fn new(source: SourceName, default_schema: &str, records: Vec<TableRecord>) -> Self {
         let entries: BTreeMap<_, _> = records.into_iter().map(|r| (r.schema.upstream, Entry::new(r, None))).collect();
         let all: BTreeSet<_> = entries.keys().copied().collect();
         Self {
             source,
             without_vectors: false,
+            default_schema: default_schema.into(),
             entries,
             excluded: BTreeMap::new(),
             changed: BTreeSet::new(),
@@ -235,6 +238,14 @@ impl Tables {
         self.unsettled.iter().filter_map(|id| Some((*id, self.entries.get(id)?)))
     }
 
+    /// With `public` as the default schema, `public.film` of source `shop` is `shop.film`; `sales.orders` is `shop_sales.orders`.
+    pub fn query_name(&self, upstream: &TableName) -> TableName {
+        match upstream.schema.as_ref() {
+            schema if *schema == *self.default_schema => TableName::new(self.source.as_str(), &upstream.name),
+            schema => TableName::new(&format!("{}_{schema}", self.source), &upstream.name),
+        }
+    }
+
     /// Names of topics that belong to tables here.
     pub fn topics(&self) -> impl Iterator<Item = &Arc<str>> {
         self.entries.values().map(|e| &e.record.topic)
@@ -254,12 +265,12 @@ impl Tables {
         let record = TableRecord {
             table,
             source: self.source.clone(),
-            name: query_name(&self.source, &schema.name),
+            name: self.query_name(&schema.name),
             topic,
             state: TableState::Waiting,
             generation: Generation(0),
             live: None,
-            parents: found.parents.iter().map(|p| query_name(&self.source, p)).collect(),
+            parents: found.parents.iter().map(|p| self.query_name(p)).collect(),
             schema,
             dropped_columns: BTreeSet::new(),
             without_vectors: self.without_vectors,
@@ -372,14 +383,6 @@ fn topic_name(source: &SourceName, upstream: &TableName) -> String {
     name[..name.len().min(TOPIC_BYTES_MAX - 24)].to_string()
 }
 
-/// `public.film` of source `shop` is `shop.film`; `sales.orders` is `shop_sales.orders`.
-pub fn query_name(source: &SourceName, upstream: &TableName) -> TableName {
-    match upstream.schema.as_ref() {
-        "public" => TableName::new(source.as_str(), &upstream.name),
-        schema => TableName::new(&format!("{source}_{schema}"), &upstream.name),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -387,7 +390,16 @@ mod tests {
 
     fn column(id: i32, name: &str, kind: ColumnType) -> Column {
         let source_type = format!("{kind:?}").into();
-        Column { id: ColumnId(id), name: name.into(), kind, not_null: false, source_type, type_modifier: -1, missing_value: None }
+        Column {
+            id: ColumnId(id),
+            name: name.into(),
+            kind,
+            not_null: false,
+            source_type,
+            pg_type: None,
+            type_modifier: -1,
+            missing_value: None,
+        }
     }
 
     fn schema(columns: Vec<Column>) -> TableSchema {
@@ -402,7 +414,7 @@ mod tests {
     }
 
     fn entry(columns: Vec<Column>) -> Entry {
-        let mut tables = Tables::new(SourceName::new("shop").unwrap(), vec![]);
+        let mut tables = Tables::new(SourceName::new("shop").unwrap(), "public", vec![]);
         let schema = Arc::new(schema(columns));
         let found = FoundTable { schema, rows_estimated: None, parents: Vec::new(), excluded: None, body: None };
         tables.add(TableId(1), &found, &mut HashSet::new());
@@ -442,7 +454,7 @@ mod tests {
     #[test]
     fn what_is_shown_follows_the_tables() {
         let shared = Shared::new(crate::shared::SourceState::Streaming);
-        let mut tables = Tables::new(SourceName::new("shop").unwrap(), vec![]);
+        let mut tables = Tables::new(SourceName::new("shop").unwrap(), "public", vec![]);
         let check = |tables: &mut Tables, expected: &[(u64, TableState)], unsettled: usize| {
             tables.publish(&shared, false);
             let shown: Vec<_> = shared.with(|f| f.tables.iter().map(|(id, status)| (id.0, status.state)).collect());
@@ -469,7 +481,7 @@ mod tests {
 
     #[test]
     fn records_of_a_barrier_that_was_not_written_go_out_with_the_next() {
-        let mut tables = Tables::new(SourceName::new("shop").unwrap(), vec![]);
+        let mut tables = Tables::new(SourceName::new("shop").unwrap(), "public", vec![]);
         let schema = Arc::new(schema(vec![column(1, "id", ColumnType::Int32)]));
         let found = FoundTable { schema, rows_estimated: None, parents: Vec::new(), excluded: None, body: None };
         tables.add(TableId(1), &found, &mut HashSet::new());
@@ -489,7 +501,13 @@ mod tests {
         let shop = SourceName::new("shop").unwrap();
         assert_eq!(topic_name(&shop, &TableName::new("public", "film")), "shop.public.film");
         assert_eq!(topic_name(&shop, &TableName::new("public", "Größe 1")), "shop.public.Gr__e_1");
-        assert_eq!(query_name(&shop, &TableName::new("public", "film")), TableName::new("shop", "film"));
-        assert_eq!(query_name(&shop, &TableName::new("sales", "orders")), TableName::new("shop_sales", "orders"));
+        let check = |default: &str, schema: &str, expected: &str| {
+            let tables = Tables::new(shop.clone(), default, vec![]);
+            assert_eq!(tables.query_name(&TableName::new(schema, "t")), TableName::new(expected, "t"));
+        };
+        check("public", "public", "shop");
+        check("public", "sales", "shop_sales");
+        check("sakila", "sakila", "shop");
+        check("sakila", "public", "shop_public");
     }
 }

@@ -188,7 +188,13 @@ impl Rows {
                         landing.fills.push(Fill { kept: landing.next - landing.base, columns, from });
                     }
                     Some(_) => {}
-                    None => metrics::MISSED_ROWS.add(1),
+                    None => {
+                        metrics::MISSED_ROWS.add(1);
+                        // An earlier version could not be held, and this one did not come whole: it stays left out (RFC 0009).
+                        if !unchanged.is_empty() {
+                            return self.leave_out(landing);
+                        }
+                    }
                 }
                 self.insert(work, event, image.map_or(event, |image| work.batch.len() + image), landing);
             }
@@ -205,6 +211,13 @@ impl Rows {
                 landing.doubles.clear();
             }
         }
+    }
+
+    /// Lands the next row dead.
+    fn leave_out(&self, landing: &mut Landing) {
+        landing.dead.insert(landing.next);
+        landing.killed += 1;
+        landing.next += 1;
     }
 
     /// Columns to be taken from the old row: those that did not change, less the identity's that the old image gave.

@@ -152,6 +152,10 @@ impl SimDisk {
         self.world().steps_left = Some(n);
     }
 
+    pub fn has_power(&self) -> bool {
+        self.world().steps_left != Some(0)
+    }
+
     /// Fails the next `n` syncs.
     pub fn fail_syncs(&self, n: u32) {
         self.world().sync_failures = n;

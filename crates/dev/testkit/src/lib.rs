@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods)]
 
 pub mod chaos;
+pub mod clock;
 pub mod compare;
 pub mod disk;
 pub mod mainstem;
@@ -11,6 +12,7 @@ pub mod poller;
 pub mod postgres;
 pub mod process;
 pub mod sakila;
+pub mod scripted;
 pub mod shapes;
 pub mod shop;
 pub mod source_suite;

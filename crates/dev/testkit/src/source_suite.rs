@@ -7,7 +7,9 @@
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::Int64Type;
 use async_trait::async_trait;
-use mainstem_connector::{ChangeStream, CommitPoint, ITEM_BYTES_MAX, KEEPALIVE_INTERVAL, Seen, Source, StreamItem};
+use mainstem_connector::{
+    ChangeStream, CommitPoint, Copied, ITEM_BYTES_MAX, KEEPALIVE_INTERVAL, Seen, Source, StreamItem, TableCopy,
+};
 use mainstem_types::{ChangeBatch, Error, ErrorKind, Op, Position, UpstreamId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -308,7 +310,7 @@ pub async fn copy_and_stream_agree(system: &dyn System) {
     let table = found(&*source, SAMPLES).await;
     let mut copy = source.copy(table).await.expect("a copy");
     let mut copied: Vec<ChangeBatch> = Vec::new();
-    while let Some(batch) = copy.next().await.expect("rows") {
+    while let Some(batch) = rows(&mut *copy).await {
         copied.push(batch);
     }
     let seen = copy.seen();
@@ -338,6 +340,16 @@ pub async fn copy_and_stream_agree(system: &dyn System) {
     }
     drop((stream, copy));
     source.remove().await.expect("remove");
+}
+
+/// The next rows of a copy in which every value can be held.
+async fn rows(copy: &mut dyn TableCopy) -> Option<ChangeBatch> {
+    match copy.next().await {
+        Ok(Some(Copied::Rows(batch))) => Some(batch),
+        Ok(None) => None,
+        Ok(Some(Copied::BadRow(bad))) => panic!("{}", bad.error.chain()),
+        Err(error) => panic!("a copy breaks off: {}", error.chain()),
+    }
 }
 
 async fn found(source: &dyn Source, table: &str) -> UpstreamId {
@@ -431,12 +443,8 @@ pub async fn copies_beside_a_load_are_exact(system: &dyn System) {
         for _ in 0..6 {
             let mut copy = source.copy(table).await.expect("a copy");
             let mut exact = Exact::default();
-            loop {
-                match copy.next().await {
-                    Ok(Some(batch)) => exact.apply(&batch, None),
-                    Ok(None) => break,
-                    Err(error) => panic!("a copy breaks off: {}", error.chain()),
-                }
+            while let Some(batch) = rows(&mut *copy).await {
+                exact.apply(&batch, None);
             }
             copies.push((exact, copy.seen(), copy.upto()));
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -492,9 +500,9 @@ pub async fn copies_beside_a_load_are_exact(system: &dyn System) {
     source.remove().await.expect("remove");
 }
 
-type Copied = (Exact, Seen, Position);
+type Copy = (Exact, Seen, Position);
 
-fn copies_covered(source: &dyn Source, done: &Option<(Position, Vec<Copied>)>, passed: &Position) -> bool {
+fn copies_covered(source: &dyn Source, done: &Option<(Position, Vec<Copy>)>, passed: &Position) -> bool {
     done.as_ref().is_some_and(|(_, copies)| copies.iter().all(|(_, _, upto)| source.covers(passed, upto)))
 }
 
@@ -543,12 +551,12 @@ pub async fn copies_side_by_side_are_whole(system: &dyn System) {
     }
     let read = async |table: UpstreamId| {
         let mut copy = source.copy(table).await.expect("a copy");
-        let mut rows = 0;
-        while let Some(batch) = copy.next().await.expect("rows") {
+        let mut count = 0;
+        while let Some(batch) = rows(&mut *copy).await {
             assert_eq!(batch.schema.upstream, table);
-            rows += batch.len();
+            count += batch.len();
         }
-        (table, rows)
+        (table, count)
     };
     let reads = futures::future::join_all(asked.iter().map(|(table, _)| read(*table)));
     let copied = tokio::time::timeout(PATIENCE, reads).await.expect("all copies end");

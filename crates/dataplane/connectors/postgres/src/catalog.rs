@@ -309,6 +309,7 @@ impl Relation {
                 kind: held.kind(modifier),
                 not_null: cells.flag(6),
                 source_type: declared.shown().into(),
+                pg_type: None,
                 type_modifier: modifier,
                 missing_value: cells.get(8).map(Into::into),
             },

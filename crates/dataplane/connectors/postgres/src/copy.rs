@@ -6,11 +6,11 @@ use crate::codes;
 use crate::database::Database;
 use crate::metrics;
 use crate::position::parse_lsn;
-use crate::rows::{Event, TableRows};
+use crate::rows::{Event, TableRows, Taken};
 use crate::wire::{Cells, Session, protocol, quote_name};
 use async_trait::async_trait;
-use mainstem_connector::{ITEM_BYTES_MAX, Seen, TableCopy};
-use mainstem_types::{ChangeBatch, Error, Position, Result, TableName, TableSchema, Tx};
+use mainstem_connector::{Copied, ITEM_BYTES_MAX, Seen, TableCopy};
+use mainstem_types::{Error, Position, Result, TableName, TableSchema, Tx};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,7 +25,7 @@ pub const WAITING_BYTES_MAX: usize = 2 * ITEM_BYTES_MAX;
 const BATCHES_WAITING: usize = 16;
 
 /// A batch on its way, with its share of `WAITING_BYTES_MAX`.
-type Waiting = Result<(ChangeBatch, OwnedSemaphorePermit)>;
+type Waiting = Result<(Copied, OwnedSemaphorePermit)>;
 
 pub struct Copy {
     schema: Arc<TableSchema>,
@@ -49,13 +49,13 @@ impl TableCopy for Copy {
     fn upto(&self) -> Position {
         self.upto.clone()
     }
-    async fn next(&mut self) -> Result<Option<ChangeBatch>> {
+    async fn next(&mut self) -> Result<Option<Copied>> {
         self._taken = None;
         match self.batches.recv().await {
             Some(waiting) => {
-                let (batch, room) = waiting?;
+                let (copied, room) = waiting?;
                 self._taken = Some(room);
-                Ok(Some(batch))
+                Ok(Some(copied))
             }
             None if self.left.load(Ordering::Acquire) == 0 => Ok(None),
             None => Err(Error::retry(codes::COPY_VOID, format!("the copy of {} broke off", self.schema.name))),
@@ -194,7 +194,7 @@ pub fn channel(
 ) -> (Out, Copy) {
     let (sender, batches) = mpsc::channel(BATCHES_WAITING);
     let left = Arc::new(AtomicUsize::new(pieces));
-    let tx = Tx { id: 0, commit_lsn: snapshot.lsn, commit_time_us: inner.env.clock.now_us() };
+    let tx = Tx { id: 0, commit_place: snapshot.lsn, commit_time_us: inner.env.clock.now_us() };
     let out = Out { schema: schema.clone(), sender, room, left: left.clone(), event: Event { tx, lsn: snapshot.lsn, order: 0 } };
     (out, Copy { schema, seen: snapshot.seen.clone(), upto, batches, left, _taken: None })
 }
@@ -225,9 +225,15 @@ impl Out {
             }
             let line = session.bytes(range);
             bytes += line.len();
-            if let Err(error) = rows.copied(line, &mut scratch, self.event) {
-                failed = Some(error);
-            } else if bytes >= ITEM_BYTES_MAX || rows.len() >= BATCH_ROWS_MAX {
+            match rows.copied(line, &mut scratch, self.event) {
+                Ok(Taken::Whole) => {}
+                Ok(Taken::Bad(bad)) => {
+                    let length = line.len();
+                    failed = self.send(Copied::BadRow(bad), length).await.err();
+                }
+                Err(error) => failed = Some(error),
+            }
+            if failed.is_none() && (bytes >= ITEM_BYTES_MAX || rows.len() >= BATCH_ROWS_MAX) {
                 let full = std::mem::replace(&mut rows, TableRows::new(self.schema.clone()));
                 failed = self.hand_out(full, std::mem::take(&mut bytes)).await.err();
             }
@@ -247,14 +253,17 @@ impl Out {
             return Ok(());
         }
         metrics::ROWS_COPIED.add(rows.len() as u64);
-        let batch = rows.finish()?;
+        self.send(Copied::Rows(rows.finish()?), bytes).await
+    }
+
+    async fn send(&self, copied: Copied, bytes: usize) -> Result<()> {
         let given_up = || Error::retry(codes::COPY_VOID, "the copy was given up");
         let room = tokio::select! {
             room = self.room.clone().acquire_many_owned(bytes.clamp(1, WAITING_BYTES_MAX) as u32) => room,
             () = self.given_up() => return Err(given_up()),
         };
         let room = room.map_err(|_| given_up())?;
-        self.sender.send(Ok((batch, room))).await.map_err(|_| given_up())
+        self.sender.send(Ok((copied, room))).await.map_err(|_| given_up())
     }
 }
 

@@ -4,12 +4,12 @@
 use crate::pgoutput::{self, Message};
 use crate::position::{Place, widen};
 use crate::registry::{Match, Registry};
-use crate::rows::{Event, Gathered};
+use crate::rows::{Event, Gathered, Taken};
 use crate::spool::{Replay, Spool};
 use crate::wire::protocol;
 use crate::{catalog, metrics};
 use mainstem_connector::{CommitPoint, ITEM_BYTES_MAX, StreamItem};
-use mainstem_types::{ErrorKind, Result, TableSchema, Tx, UpstreamId};
+use mainstem_types::{Result, TableSchema, Tx, UpstreamId};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -127,8 +127,12 @@ impl Decoder {
     fn begin(&mut self, xid: u32, commit_lsn: u64, commit_time_us: i64, end_lsn: u64) {
         let id = widen(xid, self.near_xid);
         self.near_xid = self.near_xid.max(id);
-        self.open =
-            Some(Open { tx: Tx { id, commit_lsn, commit_time_us }, order: 0, end_lsn, repeated: commit_lsn < self.passed });
+        self.open = Some(Open {
+            tx: Tx { id, commit_place: commit_lsn, commit_time_us },
+            order: 0,
+            end_lsn,
+            repeated: commit_lsn < self.passed,
+        });
     }
 
     fn commit(&mut self, end_lsn: u64) -> Result<()> {
@@ -198,7 +202,7 @@ impl Decoder {
                 for relation in relations {
                     self.row(relation, 0, lsn, |rows, event| {
                         rows.truncate(event);
-                        Ok(())
+                        Ok(Taken::Whole)
                     })?;
                 }
                 Ok(())
@@ -212,7 +216,7 @@ impl Decoder {
         oid: u32,
         bytes: usize,
         lsn: u64,
-        append: impl FnOnce(&mut crate::rows::TableRows, Event) -> Result<()>,
+        append: impl FnOnce(&mut crate::rows::TableRows, Event) -> Result<Taken>,
     ) -> Result<()> {
         let open = self.open.as_mut().ok_or_else(|| protocol("a row outside a transaction"))?;
         let event = Event { tx: open.tx, lsn, order: open.order };
@@ -231,12 +235,9 @@ impl Decoder {
         metrics::ROWS_STREAMED.add(1);
         self.gathered.count(bytes);
         match append(self.gathered.table(oid, schema), event) {
-            Ok(()) => Ok(()),
-            // A value that cannot be held stops this table; the others go on.
-            Err(error) if error.kind() == ErrorKind::FixInput => {
-                self.gathered.forget(oid);
-                self.registry.stop(oid, None);
-                self.items.push_back(StreamItem::TableFailed { upstream: UpstreamId(u64::from(oid)), error });
+            Ok(Taken::Whole) => Ok(()),
+            Ok(Taken::Bad(bad)) => {
+                self.items.push_back(StreamItem::BadRow(bad));
                 Ok(())
             }
             Err(error) => Err(error),
@@ -279,7 +280,7 @@ impl Decoder {
     }
 
     fn tell_stale(&mut self, oid: u32, reason: String) {
-        self.registry.stop(oid, Some(reason.clone()));
+        self.registry.stop(oid, reason.clone());
         self.items.push_back(StreamItem::TableStale { upstream: UpstreamId(u64::from(oid)), reason });
     }
 

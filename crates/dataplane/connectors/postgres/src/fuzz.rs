@@ -30,6 +30,7 @@ fn schema() -> Arc<TableSchema> {
         kind: kind.clone(),
         not_null: false,
         source_type: "any".into(),
+        pg_type: None,
         type_modifier: -1,
         missing_value: None,
     };
@@ -43,7 +44,7 @@ fn schema() -> Arc<TableSchema> {
     })
 }
 
-const EVENT: Event = Event { tx: Tx { id: 1, commit_lsn: 1, commit_time_us: 0 }, lsn: 1, order: 0 };
+const EVENT: Event = Event { tx: Tx { id: 1, commit_place: 1, commit_time_us: 0 }, lsn: 1, order: 0 };
 
 /// A message of the replication stream, and the row it may hold.
 pub fn replication_message(bytes: &[u8]) {

@@ -25,6 +25,7 @@ mod rows;
 mod settings;
 mod shown;
 mod source;
+mod source_block;
 mod spool;
 mod stream;
 mod url;
@@ -35,18 +36,12 @@ use async_trait::async_trait;
 use mainstem_connector::{Connector, Source, SourceSettings, Spec};
 use mainstem_env::Env;
 use mainstem_types::Result;
+use mainstem_types::metrics::Metric;
 use std::sync::Arc;
 
 /// What the server's registry lists.
 pub fn connector() -> Arc<dyn Connector> {
     Arc::new(Postgres)
-}
-
-/// One script for an administrator (decision 5): role, grants and publications for what `settings` would capture. Needs the
-/// database, where it looks up the tables. After it ran, a source with the options it names needs no further human step.
-pub async fn administrator_script(env: Env, settings: &SourceSettings) -> Result<String> {
-    let source = source::PostgresSource::new(env, settings::Settings::parse(settings)?);
-    preflight::administrator_script(source.inner()).await
 }
 
 struct Postgres;
@@ -59,6 +54,19 @@ impl Connector for Postgres {
 
     fn accepts(&self, url: &str) -> bool {
         settings::SPEC.schemes.iter().any(|scheme| url.strip_prefix(scheme).is_some_and(|rest| rest.starts_with("://")))
+    }
+
+    fn database(&self, url: &str) -> String {
+        let path = url.split_once("://").map_or("", |(_, rest)| rest).split_once('/').map_or("", |(_, path)| path);
+        path.split('?').next().unwrap_or("").to_string()
+    }
+
+    fn default_schema(&self, _: &str) -> String {
+        "public".to_string()
+    }
+
+    fn metrics(&self) -> &'static [&'static dyn Metric] {
+        metrics::all()
     }
 
     fn open(&self, env: Env, settings: SourceSettings) -> Result<Arc<dyn Source>> {

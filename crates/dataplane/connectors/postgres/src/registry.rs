@@ -25,7 +25,7 @@ struct Shape {
 pub struct Registry {
     shapes: Mutex<HashMap<u32, Vec<Shape>>>,
     /// Tables whose rows are left out, with the reason for which they are to be copied anew; none for one that failed.
-    stopped: Mutex<HashMap<u32, Option<String>>>,
+    stopped: Mutex<HashMap<u32, String>>,
     /// How many are stopped: rows of a healthy source pay for one load, not for a lock.
     stopped_count: AtomicUsize,
     /// Mismatches reported in this stream.
@@ -194,7 +194,7 @@ impl Registry {
     }
 
     /// The table's rows stop until the next copy of it, for which `stale` is the reason, or until the stream begins anew.
-    pub fn stop(&self, oid: u32, stale: Option<String>) {
+    pub fn stop(&self, oid: u32, stale: String) {
         self.change_stopped(|stopped| drop(stopped.insert(oid, stale)));
     }
 
@@ -202,11 +202,11 @@ impl Registry {
         self.change_stopped(|stopped| drop(stopped.remove(&oid)));
     }
 
-    /// A stream begins at a place that is stored. What the one before it told may have been lost with it: a row that could not be held
-    /// comes again and says so again, and what is to be copied anew and was not is told again.
+    /// A stream begins at a place that is stored. What the one before it told may have been lost with it: what is to be copied anew and
+    /// was not is told again.
     pub fn begin_again(&self) {
-        let mut untold = Vec::new();
-        self.change_stopped(|stopped| untold = stopped.drain().filter_map(|(oid, stale)| Some((oid, stale?))).collect());
+        let mut untold: Vec<_> = Vec::new();
+        self.change_stopped(|stopped| untold = stopped.drain().collect());
         self.reported.lock().clear();
         if !untold.is_empty() {
             self.stale.lock().extend(untold);
@@ -214,7 +214,7 @@ impl Registry {
         }
     }
 
-    fn change_stopped(&self, change: impl FnOnce(&mut HashMap<u32, Option<String>>)) {
+    fn change_stopped(&self, change: impl FnOnce(&mut HashMap<u32, String>)) {
         let mut stopped = self.stopped.lock();
         change(&mut stopped);
         self.stopped_count.store(stopped.len(), Ordering::Release);

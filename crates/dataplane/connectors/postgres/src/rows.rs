@@ -4,6 +4,7 @@ use crate::codes;
 use crate::pgoutput::{Old, Tuple, Value};
 use crate::value::{ColumnBuilder, Misfit};
 use arrow::array::{RecordBatch, RecordBatchOptions};
+use mainstem_connector::BadRow;
 use mainstem_types::{ChangeBatch, ColumnId, Error, Op, Result, TableSchema, Tx};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -76,10 +77,20 @@ pub struct TableRows {
     old: Vec<ColumnBuilder>,
     old_rows: Vec<u32>,
     ops: Vec<Op>,
-    lsns: Vec<u64>,
+    places: Vec<u64>,
     orders: Vec<u32>,
     txs: Vec<(u32, Tx)>,
     unchanged: Vec<(u32, Vec<ColumnId>)>,
+    /// Rows with a value that cannot be held, ascending: they stand half built among the others until the end.
+    bad: Vec<u32>,
+}
+
+/// What became of a row.
+#[derive(Debug)]
+pub enum Taken {
+    Whole,
+    /// Left out; it is to be reported.
+    Bad(Box<BadRow>),
 }
 
 /// A batch of rows without columns still needs their number.
@@ -103,10 +114,11 @@ impl TableRows {
             old: Vec::new(),
             old_rows: Vec::new(),
             ops: Vec::new(),
-            lsns: Vec::new(),
+            places: Vec::new(),
             orders: Vec::new(),
             txs: Vec::new(),
             unchanged: Vec::new(),
+            bad: Vec::new(),
             schema,
         }
     }
@@ -114,8 +126,24 @@ impl TableRows {
     fn misfit(&self, column: usize, misfit: Misfit) -> Error {
         let column = &self.schema.columns[column];
         let (table, name, kind) = (&self.schema.name, &column.name, &column.source_type);
-        Error::fix(codes::VALUE, format!("{table}: a value of column `{name}` ({kind}) {}", misfit.0))
-            .hint("Change the value in the source or take the table out of `tables`, then RESYNC SOURCE ... TABLE ...")
+        Error::fix(codes::VALUE, format!("{table}: a value of column `{name}` ({kind}) {}", misfit.0)).hint(
+            "Change the value in the source, take the table out of `tables`, or set on_bad_value = 'dead_letter', then \
+                 RESYNC SOURCE ... TABLE ...",
+        )
+    }
+
+    /// Why a value does not fit, and the row completed with NULLs from its column on: it is left out at the end.
+    fn unheld(&mut self, column: usize, misfit: Misfit) -> Error {
+        self.columns[column..].iter_mut().for_each(ColumnBuilder::append_null);
+        self.misfit(column, misfit)
+    }
+
+    /// Ends a row that is left out.
+    fn end_bad(&mut self, op: Op, event: Event, error: Error, values: Vec<Option<String>>) -> Taken {
+        self.bad.push(self.ops.len() as u32);
+        self.end_row(op, event);
+        let Event { tx, lsn: place, order } = event;
+        Taken::Bad(Box::new(BadRow { schema: self.schema.clone(), op, tx, place, order, values, error }))
     }
 
     fn malformed(&self, what: &str) -> Error {
@@ -124,7 +152,7 @@ impl TableRows {
 
     fn end_row(&mut self, op: Op, event: Event) {
         self.ops.push(op);
-        self.lsns.push(event.lsn);
+        self.places.push(event.lsn);
         self.orders.push(event.order);
         let end = self.ops.len() as u32;
         match self.txs.last_mut() {
@@ -140,39 +168,101 @@ impl TableRows {
         Err(self.malformed("a row with another number of columns than its table"))
     }
 
-    pub fn insert(&mut self, new: &Tuple<'_>, event: Event) -> Result<()> {
-        self.whole(new)?;
-        self.end_row(Op::Create, event);
-        Ok(())
+    pub fn insert(&mut self, new: &Tuple<'_>, event: Event) -> Result<Taken> {
+        match self.whole(new)? {
+            None => self.end_row(Op::Create, event),
+            Some(error) => return Ok(self.end_bad(Op::Create, event, error, texts(new))),
+        }
+        Ok(Taken::Whole)
     }
 
     /// A delete's row is its old image: the identity's columns, or all of them under FULL.
-    pub fn delete(&mut self, old: &Old<'_>, event: Event) -> Result<()> {
-        self.whole(&old.tuple)?;
-        self.end_row(Op::Delete, event);
-        Ok(())
+    pub fn delete(&mut self, old: &Old<'_>, event: Event) -> Result<Taken> {
+        match self.whole(&old.tuple)? {
+            None => self.end_row(Op::Delete, event),
+            // Under FULL: the row that goes is not here, since it could not be held.
+            Some(error) => return Ok(self.end_bad(Op::Delete, event, error, texts(&old.tuple))),
+        }
+        Ok(Taken::Whole)
     }
 
-    fn whole(&mut self, tuple: &Tuple<'_>) -> Result<()> {
+    /// Appends a row of which every value was sent. Gives why it cannot be held.
+    fn whole(&mut self, tuple: &Tuple<'_>) -> Result<Option<Error>> {
         self.check_count(tuple)?;
         for (at, value) in tuple.values().enumerate() {
             match value {
                 Value::Null => self.columns[at].append_null(),
                 Value::Text(text) => {
-                    let appended = self.columns[at].append(text);
-                    appended.map_err(|m| self.misfit(at, m))?;
+                    if let Err(misfit) = self.columns[at].append(text) {
+                        return Ok(Some(self.unheld(at, misfit)));
+                    }
                 }
                 Value::Unchanged => return Err(self.malformed("a value was left out of a row that should be whole")),
             }
         }
+        Ok(None)
+    }
+
+    pub fn update(&mut self, old: Option<&Old<'_>>, new: &Tuple<'_>, event: Event) -> Result<Taken> {
+        let row = self.ops.len() as u32;
+        let mut unchanged = Vec::new();
+        if let Some(error) = self.new_row(old, new, &mut unchanged)? {
+            let bad = self.end_bad(Op::Update, event, error, texts(new));
+            self.gone(old, new, event)?;
+            return Ok(bad);
+        }
+        if let Some(old) = old {
+            self.old_rows.push(row);
+            if let Some(error) = self.old_image(old)? {
+                if !unchanged.is_empty() {
+                    return Ok(self.end_bad(Op::Update, event, error, texts(new)));
+                }
+                // The row that was changed could not be held, so it is not here: the new one comes as if inserted.
+                self.end_bad(Op::Update, event, error, Vec::new());
+                self.new_row(Some(old), new, &mut unchanged)?;
+                self.end_row(Op::Create, event);
+                return Ok(Taken::Whole);
+            }
+        }
+        if !unchanged.is_empty() {
+            self.unchanged.push((row, unchanged));
+        }
+        self.end_row(Op::Update, event);
+        Ok(Taken::Whole)
+    }
+
+    /// What is certain of an update whose new row cannot be held: the old one is gone, where it was one that could be.
+    fn gone(&mut self, old: Option<&Old<'_>>, new: &Tuple<'_>, event: Event) -> Result<()> {
+        if let Some(old) = old.filter(|old| old.whole) {
+            match self.whole(&old.tuple)? {
+                Some(error) => drop(self.end_bad(Op::Delete, event, error, Vec::new())),
+                None => self.end_row(Op::Delete, event),
+            }
+            return Ok(());
+        }
+        let key = old.map_or(new, |old| &old.tuple);
+        for (at, value) in key.values().enumerate() {
+            match value {
+                Value::Text(text) if self.identity[at] => {
+                    if let Err(misfit) = self.columns[at].append(text) {
+                        // No row here has a key that cannot be held.
+                        let error = self.unheld(at, misfit);
+                        self.end_bad(Op::Delete, event, error, Vec::new());
+                        return Ok(());
+                    }
+                }
+                _ => self.columns[at].append_null(),
+            }
+        }
+        self.end_row(Op::Delete, event);
         Ok(())
     }
 
-    pub fn update(&mut self, old: Option<&Old<'_>>, new: &Tuple<'_>, event: Event) -> Result<()> {
+    /// Appends an update's new row. Gives why it cannot be held.
+    fn new_row(&mut self, old: Option<&Old<'_>>, new: &Tuple<'_>, unchanged: &mut Vec<ColumnId>) -> Result<Option<Error>> {
         self.check_count(new)?;
         let mut before = old.map(|o| o.tuple.values());
         let whole = old.is_some_and(|o| o.whole);
-        let mut unchanged = Vec::new();
         for (at, mut value) in new.values().enumerate() {
             let kept = before.as_mut().and_then(Iterator::next);
             if value == Value::Unchanged && (whole || self.identity[at]) {
@@ -182,8 +272,9 @@ impl TableRows {
             match value {
                 Value::Null => self.columns[at].append_null(),
                 Value::Text(text) => {
-                    let appended = self.columns[at].append(text);
-                    appended.map_err(|m| self.misfit(at, m))?;
+                    if let Err(misfit) = self.columns[at].append(text) {
+                        return Ok(Some(self.unheld(at, misfit)));
+                    }
                 }
                 Value::Unchanged if self.identity[at] => {
                     return Err(self.malformed("an identity column's value was not sent"));
@@ -194,33 +285,27 @@ impl TableRows {
                 }
             }
         }
-        let row = self.ops.len() as u32;
-        if !unchanged.is_empty() {
-            self.unchanged.push((row, unchanged));
-        }
-        if let Some(old) = old {
-            self.old_image(old)?;
-            self.old_rows.push(row);
-        }
-        self.end_row(Op::Update, event);
-        Ok(())
+        Ok(None)
     }
 
-    fn old_image(&mut self, old: &Old<'_>) -> Result<()> {
+    fn old_image(&mut self, old: &Old<'_>) -> Result<Option<Error>> {
         self.check_count(&old.tuple)?;
         if self.old.is_empty() {
             self.old = self.schema.columns.iter().map(|c| ColumnBuilder::new(&c.kind)).collect();
         }
+        let mut misfit = None;
         for (at, value) in old.tuple.values().enumerate() {
             match value {
                 Value::Text(text) if old.whole || self.identity[at] => {
-                    let appended = self.old[at].append(text);
-                    appended.map_err(|m| self.misfit(at, m))?;
+                    if let Err(here) = self.old[at].append(text) {
+                        self.old[at].append_null();
+                        misfit.get_or_insert((at, here));
+                    }
                 }
                 _ => self.old[at].append_null(),
             }
         }
-        Ok(())
+        Ok(misfit.map(|(at, misfit)| self.misfit(at, misfit)))
     }
 
     pub fn truncate(&mut self, event: Event) {
@@ -229,7 +314,7 @@ impl TableRows {
     }
 
     /// Appends one row of `COPY ... TO STDOUT` in text format.
-    pub fn copied(&mut self, line: &[u8], scratch: &mut Vec<u8>, event: Event) -> Result<()> {
+    pub fn copied(&mut self, line: &[u8], scratch: &mut Vec<u8>, event: Event) -> Result<Taken> {
         let mut rest = line.strip_suffix(b"\n").unwrap_or(line);
         let last = self.columns.len().saturating_sub(1);
         for at in 0..self.columns.len() {
@@ -250,10 +335,13 @@ impl TableRows {
                     self.columns[at].append(scratch)
                 }
             };
-            appended.map_err(|m| self.misfit(at, m))?;
+            if let Err(misfit) = appended {
+                let error = self.unheld(at, misfit);
+                return Ok(self.end_bad(Op::Read, event, error, copied_texts(line, scratch)));
+            }
         }
         self.end_row(Op::Read, event);
-        Ok(())
+        Ok(Taken::Whole)
     }
 
     pub fn len(&self) -> usize {
@@ -266,18 +354,40 @@ impl TableRows {
             0 => None,
             count => Some(record_batch(&self.schema, &mut self.old, count)?),
         };
-        Ok(ChangeBatch {
+        let bad = self.bad;
+        let batch = ChangeBatch {
             schema: self.schema,
             rows,
             ops: self.ops,
-            lsns: self.lsns,
+            places: self.places,
             orders: self.orders,
             txs: self.txs,
             old,
             old_rows: self.old_rows,
             unchanged: self.unchanged,
-        })
+        };
+        if bad.is_empty() { Ok(batch) } else { batch.filter(|row| bad.binary_search(&(row as u32)).is_err()) }
     }
+}
+
+fn texts(tuple: &Tuple<'_>) -> Vec<Option<String>> {
+    let text = |value| match value {
+        Value::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
+        Value::Null | Value::Unchanged => None,
+    };
+    tuple.values().map(text).collect()
+}
+
+/// The fields of a line of COPY.
+fn copied_texts(line: &[u8], scratch: &mut Vec<u8>) -> Vec<Option<String>> {
+    let fields = line.strip_suffix(b"\n").unwrap_or(line).split(|b| *b == b'\t');
+    let text = |field: &[u8]| {
+        (field != b"\\N").then(|| {
+            unescape(field, scratch);
+            String::from_utf8_lossy(scratch).into_owned()
+        })
+    };
+    fields.map(text).collect()
 }
 
 /// Undoes COPY's escapes. Postgres writes `\b \f \n \r \t \v \\` and never octal or hex.

@@ -1,6 +1,7 @@
 //! Options of a source: parsed and checked without touching the network.
 
 use crate::codes;
+use crate::source_block::{SOURCE_BLOCK, TYPES};
 use crate::url;
 use crate::wire::Target;
 use mainstem_connector::{OptionKind, OptionSpec, Options, SourceSettings, Spec};
@@ -11,6 +12,8 @@ use std::sync::Arc;
 
 pub static SPEC: Spec = Spec {
     name: "postgres",
+    source_block: SOURCE_BLOCK,
+    types: TYPES,
     title: "PostgreSQL",
     schemes: url::SCHEMES,
     example: "CREATE SOURCE shop FROM 'postgres://app:secret@localhost:5432/sakila' WITH (tables = 'public.*');",

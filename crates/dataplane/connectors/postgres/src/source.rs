@@ -12,7 +12,7 @@ use crate::spool::Spool;
 use crate::stream::Stream;
 use crate::{bulk::Bulk, codes};
 use async_trait::async_trait;
-use mainstem_connector::{ChangeStream, Finding, FoundTable, Options, Prepared, Source, TableCopy};
+use mainstem_connector::{ChangeStream, Finding, FoundTable, Options, Prepared, Severity, Source, TableCopy};
 use mainstem_env::{Env, JoinOnDrop, Moment, spawn};
 use mainstem_types::{Error, Position, Result, TableName, UpstreamId};
 use parking_lot::Mutex;
@@ -57,10 +57,6 @@ impl PostgresSource {
             discovered: tokio::sync::Mutex::default(),
         }
     }
-
-    pub fn inner(&self) -> &Arc<Database> {
-        &self.inner
-    }
 }
 
 #[async_trait]
@@ -74,6 +70,15 @@ impl Source for PostgresSource {
             }
         }
         preflight::run(&self.inner).await
+    }
+
+    /// Role, grants and publications for what would be captured (decision 5). After it ran, a source with the options it names needs
+    /// no further human step.
+    async fn administrator_script(&self, findings: &[Finding]) -> Result<Option<String>> {
+        match findings.iter().any(|f| f.severity == Severity::Fatal && f.code == codes::RIGHTS.id) {
+            true => preflight::administrator_script(&self.inner).await.map(Some),
+            false => Ok(None),
+        }
     }
 
     fn remote_objects(&self) -> Vec<String> {

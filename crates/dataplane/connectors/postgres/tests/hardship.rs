@@ -5,7 +5,7 @@
 
 mod replica;
 
-use mainstem_connector::{Severity, StreamItem};
+use mainstem_connector::{Copied, Severity, StreamItem};
 use mainstem_postgres::metrics;
 use mainstem_testkit::{Postgres, PostgresOptions};
 use mainstem_types::{ErrorKind, UpstreamId};
@@ -153,7 +153,9 @@ async fn with_the_administrators_trigger_a_dropped_key_stops_no_update() {
                 GRANT CREATE ON SCHEMA public TO owner";
     postgres.psql("trigger", make).unwrap();
     let app = postgres.url_as("app", "app", "trigger");
-    let script = mainstem_postgres::administrator_script(mainstem_env::Env::real(), &replica::settings(&app, &[])).await.unwrap();
+    let source = open(&app, &[]);
+    let findings = source.check().await.unwrap();
+    let script = source.administrator_script(&findings).await.unwrap().unwrap();
     postgres.psql("trigger", &script).unwrap();
     let source = open(&app, &[("publication", "mainstem_shop, mainstem_shop_append")]);
     let (mut replica, mut stream) = begin(&source).await;
@@ -457,7 +459,7 @@ async fn copies_use_no_more_connections_than_they_may() {
         let copies = futures::future::join_all(tables.iter().map(async |table| {
             let mut copy = source.copy(UpstreamId(*table)).await.unwrap();
             let mut rows = 0;
-            while let Some(batch) = copy.next().await.unwrap() {
+            while let Some(Copied::Rows(batch)) = copy.next().await.unwrap() {
                 rows += batch.len();
                 // As slow as a busy disk: the sessions stay as long as they are seen.
                 tokio::time::sleep(Duration::from_millis(2)).await;

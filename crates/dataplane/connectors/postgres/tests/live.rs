@@ -73,29 +73,43 @@ async fn snapshot_and_stream_give_equal_values() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn values_that_cannot_be_held_fail_their_table_alone() {
+async fn rows_that_cannot_be_held_are_reported_and_all_others_go_on() {
     let postgres = Postgres::start_default().unwrap();
     let url = postgres.create_database("misfits").unwrap();
-    postgres
-        .psql("misfits", "CREATE TABLE good (id int PRIMARY KEY); CREATE TABLE bad (id int PRIMARY KEY, n numeric(5,2))")
-        .unwrap();
+    let make = "CREATE TABLE good (id int PRIMARY KEY); CREATE TABLE keyed (id int PRIMARY KEY, n numeric(5,2), t text);
+                CREATE TABLE keys (n numeric(5,2) PRIMARY KEY, v int); CREATE TABLE whole (n numeric(5,2), t text); ALTER TABLE whole REPLICA IDENTITY FULL;
+                ALTER TABLE keyed ALTER t SET STORAGE EXTERNAL; ALTER TABLE whole ALTER t SET STORAGE EXTERNAL;
+                INSERT INTO keyed VALUES (1, 1, 'a'), (2, 'NaN', 'b'); INSERT INTO whole VALUES (1, 'a'), ('NaN', 'b')";
+    postgres.psql("misfits", make).unwrap();
     let source = open(&url, &[]);
     let (mut replica, mut stream) = begin(&source).await;
-    postgres
-        .psql(
-            "misfits",
-            "BEGIN; INSERT INTO good VALUES (1); INSERT INTO bad VALUES (1, 'NaN'); INSERT INTO good VALUES (2); COMMIT",
-        )
-        .unwrap();
-    replica.catch_up(&*source, &mut stream).await;
-    assert_eq!(replica.failed, ["PG-010"]);
-    // Mended and copied anew, its rows flow again.
-    postgres.psql("misfits", "UPDATE bad SET n = 1").unwrap();
-    replica.copy_all(&*source).await;
-    postgres.psql("misfits", "INSERT INTO bad VALUES (2, 2); INSERT INTO good VALUES (3)").unwrap();
-    replica.catch_up(&*source, &mut stream).await;
-    assert_eq!(replica.rows.values().map(Vec::len).sum::<usize>(), 5);
-    replica.compare(&*source).await;
+    assert_eq!(replica.bad, ["PG-010 r 2 NaN b", "PG-010 r NaN b"]);
+    let steps: [(&str, &[&str]); 11] = [
+        ("INSERT INTO good VALUES (1); INSERT INTO keyed VALUES (3, 'NaN', 'c'), (4, 4, 'd')", &["PG-010 c 3 NaN c"]),
+        // What was good is gone, under its own key and another.
+        (
+            "UPDATE keyed SET n = 'NaN' WHERE id = 1; UPDATE keyed SET id = 5, n = 'NaN' WHERE id = 4",
+            &["PG-010 u 1 NaN a", "PG-010 u 5 NaN d"],
+        ),
+        // What could not be held comes back with its next good version.
+        ("UPDATE keyed SET n = 2 WHERE id = 2; UPDATE keyed SET n = 3, id = 6 WHERE id = 3", &[]),
+        ("DELETE FROM keyed WHERE id = 1; DELETE FROM keyed WHERE id = 2", &[]),
+        ("UPDATE whole SET n = 'NaN' WHERE t = 'a'; INSERT INTO whole VALUES (7, 'c')", &["PG-010 u NaN a"]),
+        ("UPDATE whole SET t = 'z' WHERE t = 'b'", &["PG-010 u NaN z"]),
+        ("UPDATE whole SET n = 9 WHERE t = 'z'; UPDATE whole SET t = repeat('long', 5000) WHERE n = 7", &[]),
+        ("DELETE FROM whole WHERE n = 'NaN'; UPDATE whole SET n = 8 WHERE n = 7", &["PG-010 d NaN a"]),
+        // A key that cannot be held.
+        ("INSERT INTO keys VALUES ('NaN', 1), (1, 1); UPDATE keys SET v = 2", &["PG-010 c NaN 1", "PG-010 u NaN 2"]),
+        ("UPDATE keys SET n = 3 WHERE n = 'NaN'; UPDATE keys SET n = 'NaN' WHERE n = 1", &["PG-010 u NaN 2"]),
+        ("DELETE FROM keys", &["PG-010 d NaN -"]),
+    ];
+    for (sql, expected) in steps {
+        replica.bad.clear();
+        postgres.psql("misfits", sql).unwrap();
+        replica.catch_up(&*source, &mut stream).await;
+        assert_eq!(replica.bad, expected, "{sql}");
+        replica.compare(&*source).await;
+    }
 }
 
 const WORKLOAD: &str = "
@@ -361,8 +375,9 @@ async fn the_preflight_names_what_is_wrong() {
     assert!(findings.iter().filter(|f| f.severity == Severity::Fatal).all(|f| f.fix.is_some()));
     let findings = open(&url, &[("tables", "public.nothing")]).check().await.unwrap();
     assert!(fatal(&findings).contains("PG-016"));
-    let settings = settings(&postgres.url_as("app", "app", "bad"), &[]);
-    let script = mainstem_postgres::administrator_script(Env::real(), &settings).await.unwrap();
+    let source = open(&postgres.url_as("app", "app", "bad"), &[]);
+    let findings = source.check().await.unwrap();
+    let script = source.administrator_script(&findings).await.unwrap().unwrap();
     postgres.psql("bad", &script).unwrap();
     let options = [("publication", "mainstem_shop, mainstem_shop_append")];
     let findings = open(&postgres.url_as("app", "app", "bad"), &options).check().await.unwrap();

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use mainstem_envelope::{EncodeContext, SchemaIds, Schemas, TopicItem};
 use mainstem_eventlog::{EventLog, Fetched, LogTransaction, PartitionAppend, PartitionInfo, Seal, TopicConfig, TopicPartition};
+use mainstem_types::source_block::{SourceBlock, SourceFact, SourceField};
 use mainstem_types::{
     ChangeBatch, Column, ColumnId, ColumnType, Identity, Op, Result, SourceName, TableName, TableSchema, Tx, UpstreamId,
 };
@@ -37,6 +38,28 @@ pub fn placed(parts: &[&PartitionAppend], mut base: i64) -> Bytes {
     }
     out.into()
 }
+
+/// As Debezium's PostgreSQL connector writes it.
+pub static BLOCK: SourceBlock = SourceBlock {
+    connector: "postgresql",
+    namespace: "io.debezium.connector.postgresql",
+    fields: &[
+        SourceField::plain("version", SourceFact::Version),
+        SourceField::plain("connector", SourceFact::Connector),
+        SourceField::plain("name", SourceFact::Source),
+        SourceField::plain("ts_ms", SourceFact::CommitMs),
+        SourceField::optional("snapshot", SourceFact::Snapshot),
+        SourceField::plain("db", SourceFact::Database),
+        SourceField::optional("sequence", SourceFact::Sequence),
+        SourceField::optional("ts_us", SourceFact::CommitUs),
+        SourceField::optional("ts_ns", SourceFact::CommitNs),
+        SourceField::plain("schema", SourceFact::Schema),
+        SourceField::plain("table", SourceFact::Table),
+        SourceField::optional("txId", SourceFact::Transaction),
+        SourceField::optional("lsn", SourceFact::Place),
+        SourceField::optional("xmin", SourceFact::NoNumber),
+    ],
+};
 
 /// The part of a log that schemas need, in memory: real record batches with real offsets, no disk.
 #[derive(Default)]
@@ -90,7 +113,7 @@ pub fn schemas_with(schema: &TableSchema) -> (Arc<Schemas>, SchemaIds) {
     runtime().block_on(async {
         let log = Arc::new(MemoryLog::default());
         let schemas = Schemas::load(log.clone()).await.unwrap();
-        let (ids, records) = schemas.ids(TOPIC, schema).unwrap();
+        let (ids, records) = schemas.ids(TOPIC, schema, &BLOCK).unwrap();
         log.append(records.into_iter().collect(), None).await.unwrap();
         schemas.refresh().await.unwrap();
         (Arc::new(schemas), ids)
@@ -98,7 +121,7 @@ pub fn schemas_with(schema: &TableSchema) -> (Arc<Schemas>, SchemaIds) {
 }
 
 pub fn context<'a>(source: &'a SourceName, ids: SchemaIds) -> EncodeContext<'a> {
-    EncodeContext { source, connector: "postgres", database: "sakila", topic: TOPIC, ids, now_ms: 1_760_000_000_123 }
+    EncodeContext { source, block: &BLOCK, database: "sakila", topic: TOPIC, ids, now_ms: 1_760_000_000_123 }
 }
 
 /// One event as plain values: what must survive.
@@ -109,7 +132,7 @@ pub struct PlainEvent {
     pub old: Option<Vec<String>>,
     pub unchanged: Vec<ColumnId>,
     pub tx: Tx,
-    pub lsn: u64,
+    pub place: u64,
     pub order: u32,
 }
 
@@ -148,7 +171,7 @@ pub fn plain_events(batch: &ChangeBatch) -> Vec<PlainEvent> {
         old: batch.old_image(row).map(|(old, at)| plain_cells(old, at)),
         unchanged: batch.unchanged_of(row).to_vec(),
         tx: batch.tx(row),
-        lsn: batch.lsns[row],
+        place: batch.places[row],
         order: batch.orders[row],
     };
     (0..batch.len()).map(event).collect()
@@ -209,6 +232,7 @@ pub fn schema() -> impl Strategy<Value = TableSchema> {
                 source_type: source_type(&kind).into(),
                 kind,
                 not_null,
+                pg_type: None,
                 type_modifier: -1,
                 missing_value: (at == 1).then(|| "m".into()),
             };
@@ -277,7 +301,7 @@ struct EventSeed {
     op: u8,
     new_tx: bool,
     tx: Tx,
-    lsn: u64,
+    place: u64,
     order: u32,
     has_old: bool,
     unchanged: Vec<bool>,
@@ -285,11 +309,12 @@ struct EventSeed {
 
 fn event_seed(columns: usize) -> impl Strategy<Value = EventSeed> {
     let tx =
-        (any::<u64>(), any::<u64>(), any::<i64>()).prop_map(|(id, commit_lsn, us)| Tx { id, commit_lsn, commit_time_us: us });
+        (any::<u64>(), any::<u64>(), any::<i64>()).prop_map(|(id, commit_place, us)| Tx { id, commit_place, commit_time_us: us });
     let order = prop_oneof![Just(0u32), 1..300u32, any::<u32>()];
     let unchanged = prop_oneof![2 => Just(vec![false; columns]), 1 => vec(any::<bool>(), columns)];
-    (0..7u8, any::<bool>(), tx, any::<u64>(), order, any::<bool>(), unchanged)
-        .prop_map(|(op, new_tx, tx, lsn, order, has_old, unchanged)| EventSeed { op, new_tx, tx, lsn, order, has_old, unchanged })
+    (0..7u8, any::<bool>(), tx, any::<u64>(), order, any::<bool>(), unchanged).prop_map(
+        |(op, new_tx, tx, place, order, has_old, unchanged)| EventSeed { op, new_tx, tx, place, order, has_old, unchanged },
+    )
 }
 
 /// Random changes of a random table, of every kind that its identity allows.
@@ -354,7 +379,7 @@ fn assemble(schema: TableSchema, events: &[EventSeed], mut cells: Seeds, mut old
     let old = (!old_rows.is_empty()).then(|| RecordBatch::try_new_with_options(schema.arrow(), taken, &options).unwrap());
     ChangeBatch {
         rows,
-        lsns: events.iter().map(|e| e.lsn).collect(),
+        places: events.iter().map(|e| e.place).collect(),
         orders: events.iter().map(|e| e.order).collect(),
         schema: Arc::new(schema),
         ops,
@@ -373,7 +398,7 @@ pub fn empty_batch(schema: &TableSchema) -> ChangeBatch {
         rows: RecordBatch::try_new_with_options(schema.arrow(), arrays, &options).unwrap(),
         schema: Arc::new(schema.clone()),
         ops: Vec::new(),
-        lsns: Vec::new(),
+        places: Vec::new(),
         orders: Vec::new(),
         txs: Vec::new(),
         old: None,

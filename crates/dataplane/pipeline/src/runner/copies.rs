@@ -128,6 +128,10 @@ impl Runner {
         match what {
             CopyStep::Started { schema, seen, upto } => self.copy_started(upstream, schema, (seen, upto), piece).await,
             CopyStep::Rows(rows) => self.copy_rows(upstream, rows, piece),
+            CopyStep::BadRow(bad) => {
+                self.leave_out(piece, &bad);
+                Ok(())
+            }
             CopyStep::Done => self.copy_done(upstream),
             CopyStep::Failed(error) => self.copy_failed(upstream, &error).await,
         }
@@ -252,7 +256,7 @@ fn empty_batch(schema: &Arc<TableSchema>) -> ChangeBatch {
         rows: RecordBatch::new_empty(schema.arrow()),
         schema: schema.clone(),
         ops: Vec::new(),
-        lsns: Vec::new(),
+        places: Vec::new(),
         orders: Vec::new(),
         txs: Vec::new(),
         old: None,

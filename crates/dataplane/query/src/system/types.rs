@@ -59,7 +59,7 @@ fn named(name: &str) -> PgType {
 
 /// The type of a live table's column: the source's own where our value is one of it, else text.
 pub(super) fn of_column(column: &Column) -> PgType {
-    let source = column.source_type.as_ref();
+    let source = column.pg_type().as_ref();
     let source = source.strip_prefix("pg_catalog.").unwrap_or(source);
     let mut found = match &column.kind {
         ColumnType::Bool => named("bool"),

@@ -58,6 +58,7 @@ fn columns(list: &[(&str, ColumnType, &str)]) -> Vec<Column> {
         kind: kind.clone(),
         not_null: at == 0,
         source_type: (*source).into(),
+        pg_type: None,
         type_modifier: -1,
         missing_value: None,
     };

@@ -7,6 +7,7 @@ use mainstem_envelope::{EncodeContext, Schemas, barrier_append, encode, encode_g
 use mainstem_eventlog::{Cleanup, EventLog, PartitionAppend, TopicConfig, TopicPartition};
 use mainstem_log::{LocalLog, LogSettings};
 use mainstem_types::barrier::{BARRIER_TOPIC, TABLE_TOPIC};
+use mainstem_types::source_block::SourceBlock;
 use mainstem_types::*;
 use mainstem_warehouse::{Snapshot, Warehouse, WarehouseSettings};
 use rand::rngs::StdRng;
@@ -14,6 +15,8 @@ use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+
+static BLOCK: SourceBlock = SourceBlock::plain("model", "mainstem.model");
 
 pub struct ModelTable {
     pub record: TableRecord,
@@ -31,7 +34,7 @@ pub struct Driver {
     schemas: Arc<Schemas>,
     sender: Sender,
     seq: u64,
-    lsn: u64,
+    place: u64,
 }
 
 fn source() -> SourceName {
@@ -87,7 +90,7 @@ impl Driver {
             schemas,
             sender,
             seq: 0,
-            lsn: 100,
+            place: 100,
         };
         for (number, schema) in tables().into_iter().enumerate() {
             let record = TableRecord {
@@ -126,8 +129,8 @@ impl Driver {
         table.rows.clear();
         let started = Arc::new(table.record.clone());
         let generation = table.record.generation;
-        let (ids, schema_part) = self.schemas.ids(&started.topic, &started.schema).unwrap();
-        let empty = changes(&started.schema, &[], &mut self.lsn);
+        let (ids, schema_part) = self.schemas.ids(&started.topic, &started.schema, &BLOCK).unwrap();
+        let empty = changes(&started.schema, &[], &mut self.place);
         let context = context(&started, ids);
         let mut parts: Vec<PartitionAppend> = schema_part.into_iter().collect();
         parts.push(encode_generation(&context, &empty, generation).unwrap());
@@ -255,7 +258,7 @@ impl Driver {
             json!({"record": table.record, "rows": rows})
         };
         let tables: Vec<Value> = self.tables.iter().map(table).collect();
-        let text = json!({"seq": self.seq, "lsn": self.lsn, "tables": tables}).to_string();
+        let text = json!({"seq": self.seq, "place": self.place, "tables": tables}).to_string();
         std::fs::write(path, text).unwrap();
     }
 
@@ -284,7 +287,7 @@ impl Driver {
             schemas,
             sender,
             seq: saved["seq"].as_u64().unwrap(),
-            lsn: saved["lsn"].as_u64().unwrap(),
+            place: saved["place"].as_u64().unwrap(),
         }
     }
 
@@ -432,8 +435,8 @@ impl Driver {
         let (mut parts, mut batches) = (Vec::new(), Vec::new());
         for (at, events) in all {
             let record = self.tables[at].record.clone();
-            let batch = changes(&record.schema, &events, &mut self.lsn);
-            let (ids, schema_part) = self.schemas.ids(&record.topic, &record.schema).unwrap();
+            let batch = changes(&record.schema, &events, &mut self.place);
+            let (ids, schema_part) = self.schemas.ids(&record.topic, &record.schema, &BLOCK).unwrap();
             parts.extend(schema_part);
             parts.push(encode(&context(&record, ids), &batch).unwrap());
             batches.push(TableBatch { table: record.table, generation: record.generation, changes: Arc::new(batch) });
@@ -533,7 +536,7 @@ async fn open(dir: &Path, log: &Arc<LocalLog>, settings: &WarehouseSettings) -> 
 }
 
 fn context(record: &TableRecord, ids: mainstem_envelope::SchemaIds) -> EncodeContext<'_> {
-    EncodeContext { source: &record.source, connector: "postgres", database: "db", topic: &record.topic, ids, now_ms: 1 }
+    EncodeContext { source: &record.source, block: &BLOCK, database: "db", topic: &record.topic, ids, now_ms: 1 }
 }
 
 struct Event {
@@ -543,20 +546,20 @@ struct Event {
     unchanged: Vec<ColumnId>,
 }
 
-fn changes(schema: &Arc<TableSchema>, events: &[Event], lsn: &mut u64) -> ChangeBatch {
+fn changes(schema: &Arc<TableSchema>, events: &[Event], place: &mut u64) -> ChangeBatch {
     let rows: Vec<Row> = events.iter().map(|e| e.row.clone()).collect();
     let olds: Vec<Row> = events.iter().filter_map(|e| e.old.clone()).collect();
     let index = |wanted: fn(&Event) -> bool| {
         events.iter().enumerate().filter(move |(_, e)| wanted(e)).map(|(i, _)| i as u32).collect::<Vec<_>>()
     };
-    *lsn += 10_000;
+    *place += 10_000;
     let read = events.first().is_some_and(|e| e.op == Op::Read);
-    let tx = Tx { id: if read { 0 } else { *lsn }, commit_lsn: *lsn, commit_time_us: 5 };
+    let tx = Tx { id: if read { 0 } else { *place }, commit_place: *place, commit_time_us: 5 };
     ChangeBatch {
         schema: schema.clone(),
         rows: arrow_rows(schema, &rows),
         ops: events.iter().map(|e| e.op).collect(),
-        lsns: (0..events.len() as u64).map(|n| *lsn - 9_000 + n).collect(),
+        places: (0..events.len() as u64).map(|n| *place - 9_000 + n).collect(),
         orders: (0..events.len() as u32).collect(),
         txs: if events.is_empty() { Vec::new() } else { vec![(events.len() as u32, tx)] },
         old: (!olds.is_empty()).then(|| arrow_rows(schema, &olds)),

@@ -19,7 +19,16 @@ pub type Row = Vec<Cell>;
 
 pub fn column(id: i32, name: &str, kind: ColumnType) -> Column {
     let source_type = format!("{kind:?}").to_lowercase().into();
-    Column { id: ColumnId(id), name: name.into(), kind, not_null: false, source_type, type_modifier: -1, missing_value: None }
+    Column {
+        id: ColumnId(id),
+        name: name.into(),
+        kind,
+        not_null: false,
+        source_type,
+        pg_type: None,
+        type_modifier: -1,
+        missing_value: None,
+    }
 }
 
 pub fn schema(name: &str, columns: Vec<Column>, identity: Identity) -> Arc<TableSchema> {

@@ -6,7 +6,7 @@
 use arrow::array::AsArray;
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use arrow::util::display::array_value_to_string;
-use mainstem_connector::{ChangeStream, Options, Seen, Source, SourceSettings, StreamItem};
+use mainstem_connector::{BadRow, ChangeStream, Copied, Options, Seen, Source, SourceSettings, StreamItem};
 use mainstem_env::Env;
 use mainstem_postgres::connector;
 use mainstem_types::{ChangeBatch, ErrorKind, Op, Position, SourceName, TableBody, TableSchema, UpstreamId};
@@ -55,7 +55,10 @@ pub struct Replica {
     /// Items that end between two transactions, and pieces of one.
     pub wholes: usize,
     pub pieces: usize,
-    pub failed: Vec<String>,
+    /// Rows that could not be held: code, op, values.
+    pub bad: Vec<String>,
+    /// There was one: rows may be missed.
+    left_out: bool,
     pub stale: Vec<u64>,
     pub progress: usize,
     pub bodies: BTreeMap<u64, TableBody>,
@@ -65,7 +68,14 @@ impl Replica {
     pub async fn copy(&mut self, source: &dyn Source, table: UpstreamId) {
         let mut copy = source.copy(table).await.unwrap();
         let mut rows = Vec::new();
-        while let Some(batch) = copy.next().await.unwrap() {
+        while let Some(copied) = copy.next().await.unwrap() {
+            let batch = match copied {
+                Copied::Rows(batch) => batch,
+                Copied::BadRow(bad) => {
+                    self.take_bad(&bad);
+                    continue;
+                }
+            };
             assert!(batch.ops.iter().all(|op| *op == Op::Read));
             rows.extend((0..batch.len()).map(|r| cells(&batch.rows, r)));
         }
@@ -125,11 +135,16 @@ impl Replica {
             match batch.ops[at] {
                 Op::Create | Op::Read => rows.push(new),
                 Op::Delete => {
-                    let found = find(rows).expect("a deleted row is there");
-                    rows.remove(found);
+                    let found = find(rows);
+                    assert!(found.is_some() || self.left_out, "a deleted row is there");
+                    found.map(|found| rows.remove(found));
                 }
                 Op::Update => {
-                    let found = find(rows).expect("an updated row is there");
+                    let Some(found) = find(rows) else {
+                        assert!(self.left_out && batch.unchanged_of(at).is_empty(), "an updated row is there");
+                        rows.push(new);
+                        continue;
+                    };
                     let kept = rows[found].clone();
                     rows[found] = new;
                     for column in batch.unchanged_of(at) {
@@ -171,13 +186,15 @@ impl Replica {
                 stream.acknowledge(&position);
                 self.position = Some(position);
             }
-            StreamItem::TableFailed { upstream, error } => {
-                self.failed.push(error.code().id.to_string());
-                self.rows.remove(&upstream.0);
-                self.seen.remove(&upstream.0);
-            }
+            StreamItem::BadRow(bad) => self.take_bad(&bad),
             StreamItem::TableStale { upstream, .. } => self.stale.push(upstream.0),
         }
+    }
+
+    fn take_bad(&mut self, bad: &BadRow) {
+        let values: Vec<_> = bad.values.iter().map(|value| value.as_deref().unwrap_or("-")).collect();
+        self.left_out = true;
+        self.bad.push(format!("{} {} {}", bad.error.code().id, bad.op.code(), values.join(" ")));
     }
 
     /// Against a fresh copy of every table held.
