@@ -9,7 +9,7 @@
 
 mod spec;
 
-pub use spec::{OptionKind, OptionSpec, Options, Spec, TypeSpec, no_connector};
+pub use spec::{BAD_OPTION, OptionKind, OptionSpec, Options, Spec, TypeSpec, no_connector};
 
 use async_trait::async_trait;
 use mainstem_env::Env;

@@ -263,6 +263,17 @@ impl Ingest {
         if full {
             self.last_full = Some(now);
         }
+        self.learn_schemas(new_schemas).await;
+        let barrier = written.lock().take();
+        let Some(barrier) = barrier else { return Err(stopped(&self.source)) };
+        if !self.tail.send(barrier, (!was_large).then_some(batches)).await {
+            return Err(stopped(&self.source));
+        }
+        Ok(())
+    }
+
+    /// Reads new schemas back, so that they count as durable.
+    async fn learn_schemas(&mut self, new_schemas: bool) {
         if new_schemas || self.large_schemas {
             let known = self.schemas.refresh().await;
             self.large_schemas = known.is_err();
@@ -271,12 +282,6 @@ impl Ingest {
                 tracing::warn!(source = %self.source, error = %error.chain(), "new schemas could not be read back; tried again at the next commit");
             }
         }
-        let barrier = written.lock().take();
-        let Some(barrier) = barrier else { return Err(stopped(&self.source)) };
-        if !self.tail.send(barrier, (!was_large).then_some(batches)).await {
-            return Err(stopped(&self.source));
-        }
-        Ok(())
     }
 
     /// The dead letters of a barrier, those of a large transaction's pieces included; their topic is there.

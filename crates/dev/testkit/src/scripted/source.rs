@@ -1,6 +1,6 @@
 //! The scripted system through the contract.
 
-use super::world::{Call, Event, Gathered, Looking, Stand, World, bytes, place, position};
+use super::world::{Call, Event, Gathered, Looking, Stand, TOLD, World, bytes, place, position};
 use async_trait::async_trait;
 use mainstem_connector::{
     ChangeStream, CommitPoint, Connector, Copied, Finding, FoundTable, ITEM_BYTES_MAX, OptionKind, OptionSpec, Options, Prepared,
@@ -9,15 +9,12 @@ use mainstem_connector::{
 use mainstem_env::Env;
 use mainstem_types::metrics::Metric;
 use mainstem_types::source_block::SourceBlock;
-use mainstem_types::{Code, Error, Op, Position, Result, TableSchema, Tx, UpstreamId};
+use mainstem_types::{Error, Op, Position, Result, TableSchema, Tx, UpstreamId};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Transactions up to this share an item.
 const SMALL_BYTES: usize = ITEM_BYTES_MAX / 2;
-
-const NO_TABLE: Code = Code::new("SRC-011", "42P01");
-const BAD_POSITION: Code = Code::new("SRC-002", "22023");
 
 static SPEC: Spec = Spec {
     name: "scripted",
@@ -86,7 +83,7 @@ impl ScriptedSource {
 }
 
 fn at(position: &Position) -> Result<usize> {
-    place(position).ok_or_else(|| Error::fix(BAD_POSITION, format!("`{position}` is no line of a script")))
+    place(position).ok_or_else(|| Error::fix(TOLD, format!("`{position}` is no line of a script")))
 }
 
 #[async_trait]
@@ -150,7 +147,7 @@ impl Source for ScriptedSource {
         self.world.pass(Call::Copy).await?;
         let session = Session::new(&self.world);
         let (snapshot, head) = self.world.with(|world| (world.snapshot(table), world.head()));
-        let gone = || Error::retry(NO_TABLE, format!("table {table} is gone"));
+        let gone = || Error::retry(TOLD, format!("table {table} is gone"));
         let (schema, rows, seen) = snapshot.ok_or_else(gone)?;
         // As of the snapshot, whenever it is read.
         let tx = Tx { id: 0, commit_place: head as u64, commit_time_us: 0 };

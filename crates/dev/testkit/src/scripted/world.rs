@@ -16,8 +16,8 @@ pub type Cell = Option<String>;
 /// A text that no column can hold here: its row is reported, its value never copied.
 pub const UNHOLDABLE: &str = "#unholdable";
 
-const BAD_VALUE: Code = Code::new("SRC-002", "22003");
-const FAULT: Code = Code::new("SRC-013", "58000");
+/// Of all errors of the script: who reads them looks at their kind.
+pub(super) const TOLD: Code = mainstem_connector::BAD_OPTION;
 
 /// What a transaction does. The first column is the key.
 #[derive(Clone, Debug)]
@@ -273,7 +273,7 @@ impl World {
     pub(super) fn fault(&self, call: Call) -> Result<(), Error> {
         let mut state = self.state();
         match state.faults.iter().position(|(at, _)| *at == call).and_then(|at| state.faults.remove(at)) {
-            Some((_, kind)) => Err(Error::new(kind, FAULT, format!("the script lets {call:?} fail"))),
+            Some((_, kind)) => Err(Error::new(kind, TOLD, format!("the script lets {call:?} fail"))),
             None => Ok(()),
         }
     }
@@ -491,7 +491,7 @@ impl Gathered {
             place: stand.tx.commit_place,
             order: stand.order,
             values: event.row.clone(),
-            error: Error::fix(BAD_VALUE, message),
+            error: Error::fix(TOLD, message),
         }))
     }
 
