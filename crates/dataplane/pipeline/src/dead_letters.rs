@@ -1,8 +1,8 @@
 //! Rows that could not be held: one topic per source has them whole, and the newest are shown without their values
 //! (`docs/rfcs/0009-dead-letters.md`).
 
-use crate::codes;
 use mainstem_connector::BadRow;
+use mainstem_eventlog::codes;
 use mainstem_eventlog::{Cleanup, EventLog, PartitionAppend, PartitionReader, RecordBatchBuilder, TopicConfig, TopicPartition};
 use mainstem_types::{Error, Generation, Position, Result, SourceName, TableName};
 use serde::{Deserialize, Serialize};
@@ -86,7 +86,7 @@ pub fn append(source: &SourceName, letters: &[Letter], now_ms: i64) -> Result<Pa
     let mut batch = RecordBatchBuilder::new(now_ms);
     for letter in letters {
         let value = serde_json::to_vec(letter)
-            .map_err(|e| Error::bug(codes::CONTROL_RECORD, "a dead letter cannot be written as JSON").caused_by(e))?;
+            .map_err(|e| Error::bug(codes::BAD_RECORD, "a dead letter cannot be written as JSON").caused_by(e))?;
         batch.push(now_ms, Some(letter.table.to_string().as_bytes()), Some(&value), &[]);
     }
     let records = batch.records();
@@ -104,7 +104,7 @@ pub async fn newest(log: &dyn EventLog, source: &SourceName) -> Result<Vec<(i64,
             let Some(value) = &record.value else { continue };
             let bad = |e| {
                 let what = format!("record {} of {} cannot be read", record.offset, at.topic);
-                Error::corrupt(codes::CONTROL_RECORD, what).caused_by(e)
+                Error::corrupt(codes::BAD_RECORD, what).caused_by(e)
             };
             letters.push((record.offset, serde_json::from_slice(value).map_err(bad)?));
         }
