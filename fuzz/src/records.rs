@@ -62,7 +62,8 @@ static SCHEMAS: LazyLock<(Arc<Schemas>, i32)> = LazyLock::new(|| {
         let log = LocalLog::open(Env::real(), dir.path(), LogSettings::default())?;
         tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
             let schemas = Schemas::load(log.clone()).await?;
-            let (ids, records) = schemas.ids("shop.public.fuzzed", &schema())?;
+            let (ids, records) =
+                schemas.ids("shop.public.fuzzed", &schema(), &mainstem_postgres::connector().spec().source_block)?;
             log.append(records.into_iter().collect(), None).await?;
             schemas.refresh().await?;
             Ok((Arc::new(schemas), ids.value))
@@ -93,6 +94,7 @@ fn schema() -> TableSchema {
         kind,
         not_null: at == 0,
         source_type: "any".into(),
+        pg_type: None,
         type_modifier: -1,
         missing_value: None,
     };
