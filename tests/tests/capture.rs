@@ -229,6 +229,7 @@ impl Scenario {
             connectors: vec![scripted::connector(self.world.clone())],
             key: SecretKey::from_hex(&"ab".repeat(32)).unwrap(),
             spool_dir: PathBuf::from("/spool"),
+            disk: Arc::new(|| None),
         };
         let sources = Sources::open(parts).await?;
         let options = self.options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
