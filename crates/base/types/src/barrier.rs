@@ -183,6 +183,7 @@ mod tests {
             not_null: false,
             source_type: "text".into(),
             type_modifier: -1,
+            pg_type: None,
             missing_value: None,
         };
         let schema = |ids: &[i32]| TableSchema {
