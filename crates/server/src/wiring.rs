@@ -72,27 +72,19 @@ impl Server {
         let face: Arc<dyn EventLog> = log.clone();
         let schemas = Arc::new(Schemas::load(face.clone()).await?);
         let warehouse = Warehouse::open(env.clone(), &path, face.clone(), schemas.clone(), config.warehouse.clone()).await?;
-        let key = match key {
-            Some(hex) => SecretKey::from_hex(&hex)?,
-            None => SecretKey::from_file(&env, &key_file(&config, &path))?,
-        };
         let sources = Sources::open(SourcesParts {
             env: env.clone(),
             log: face.clone(),
             schemas,
             live: warehouse.clone(),
             connectors: registry::connectors(),
-            key,
+            key: secret_key(&env, &config, &path, key)?,
             spool_dir: path.join("spool").join("sources"),
             disk: Arc::new(move || watch.trouble()),
         })
         .await?;
         facts.connect(sources.clone());
-        // It is emptied at each start, so it is never a directory that may have anything else in it.
-        config.query.spill_dir = match config.query.spill_dir.as_os_str().is_empty() {
-            true => path.join("spool").join("queries"),
-            false => config.query.spill_dir.join("mainstem-queries"),
-        };
+        config.query.spill_dir = spill_dir(&config.query.spill_dir, &path);
         let tables = warehouse.clone();
         let snapshots: SnapshotSource = Arc::new(move || tables.snapshot());
         let users = Arc::new(Users::open(env.clone(), face.clone()).await?);
@@ -150,10 +142,20 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-fn key_file(config: &Config, data: &Path) -> PathBuf {
-    match config.secret_key_file.as_str() {
-        "" => data.join("secret.key"),
-        file => PathBuf::from(file),
+/// Given in hexadecimal digits, else of the file that the configuration names, else of the data directory.
+fn secret_key(env: &Env, config: &Config, data: &Path, given: Option<String>) -> Result<SecretKey> {
+    match (given, config.secret_key_file.as_str()) {
+        (Some(hex), _) => SecretKey::from_hex(&hex),
+        (None, "") => SecretKey::from_file(env, &data.join("secret.key")),
+        (None, file) => SecretKey::from_file(env, Path::new(file)),
+    }
+}
+
+/// It is emptied at each start, so it is never a directory that may have anything else in it.
+fn spill_dir(configured: &Path, data: &Path) -> PathBuf {
+    match configured.as_os_str().is_empty() {
+        true => data.join("spool").join("queries"),
+        false => configured.join("mainstem-queries"),
     }
 }
 
