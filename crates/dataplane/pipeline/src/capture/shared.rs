@@ -1,6 +1,6 @@
 //! What a running source lets others see: its state, its tables, how far it is.
 
-use crate::dead_letters::{self, Letter};
+use crate::capture::dead_letters::{self, Letter};
 use mainstem_types::sources::SourceTableStatus;
 use mainstem_types::{Error, Position, UpstreamId};
 use parking_lot::Mutex;

@@ -1,7 +1,7 @@
 //! The copies' side of a runner: start them, append their rows, and make a table live once the stream has passed what its copy saw.
 
 use super::{COPIES_MAX, Entry, Phase, Piece, Result, Runner};
-use crate::copying::{CopyEvent, CopyStep, copy_table};
+use crate::capture::copying::{CopyEvent, CopyStep, copy_table};
 use crate::metrics;
 use arrow::array::RecordBatch;
 use mainstem_connector::Seen;

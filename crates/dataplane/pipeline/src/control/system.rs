@@ -1,7 +1,7 @@
 //! What sources show of themselves in SQL: `mainstem.sources`, `mainstem.source_tables`, `mainstem.dead_letters`.
 
+use crate::capture::dead_letters::Letter;
 use crate::control::Sources;
-use crate::dead_letters::Letter;
 use mainstem_types::system::{Cell, Columns, Kind, SystemTable};
 use std::sync::Arc;
 
@@ -33,6 +33,10 @@ const SOURCE_TABLES: Columns = &[
 
 /// Never a record's content.
 const DEAD_LETTERS: Columns = &[
+    ("source", Kind::Text),
+    ("schema_name", Kind::Text),
+    ("table_name", Kind::Text),
+    ("position", Kind::Text),
     ("topic", Kind::Text),
     ("partition", Kind::Int4),
     ("offset", Kind::Int8),
@@ -69,7 +73,18 @@ impl Sources {
 
     fn letter_rows(&self) -> Vec<Vec<Cell>> {
         let row = |(topic, offset, letter): (String, i64, Letter)| {
-            vec![topic.into(), 0_i32.into(), offset.into(), letter.at_us.into(), letter.error_code.into(), letter.error.into()]
+            vec![
+                letter.source.to_string().into(),
+                letter.table.schema.to_string().into(),
+                letter.table.name.to_string().into(),
+                letter.position.to_string().into(),
+                topic.into(),
+                0_i32.into(),
+                offset.into(),
+                letter.at_us.into(),
+                letter.error_code.into(),
+                letter.error.into(),
+            ]
         };
         self.dead_letters().into_iter().map(row).collect()
     }

@@ -1,7 +1,7 @@
 //! The stream's side of a runner: a task reads and decodes ahead by one item while the runner appends.
 
 use super::{Entry, Phase, Piece, Result, Runner, StreamItem};
-use crate::dead_letters::OnBadValue;
+use crate::capture::dead_letters::OnBadValue;
 use crate::metrics;
 use mainstem_connector::{BadRow, ChangeStream, CommitPoint, Seen};
 use mainstem_env::JoinOnDrop;
@@ -183,7 +183,7 @@ impl Runner {
     }
 }
 
-async fn stage_topic(ingest: &crate::ingest::Ingest, entry: &mut Entry, topic: &str) -> Result<()> {
+async fn stage_topic(ingest: &crate::capture::ingest::Ingest, entry: &mut Entry, topic: &str) -> Result<()> {
     if !entry.staged {
         ingest.make_topic(topic).await?;
         entry.staged = true;

@@ -4,14 +4,14 @@
 mod copies;
 mod stream;
 
+use crate::capture::copying::{COPIED_BYTES_MAX, CopyEvent, Out};
+use crate::capture::dead_letters::OnBadValue;
+use crate::capture::ingest::{Ingest, IngestStart, Piece};
+use crate::capture::shared::{Shared, SourceState};
+use crate::capture::tables::{Change, Entry, Phase, Tables};
 use crate::codes;
-use crate::copying::{COPIED_BYTES_MAX, CopyEvent, Out};
-use crate::dead_letters::OnBadValue;
 use crate::desired::TableIds;
-use crate::ingest::{Ingest, IngestStart, Piece};
 use crate::metrics;
-use crate::shared::{Shared, SourceState};
-use crate::tables::{Change, Entry, Phase, Tables};
 use mainstem_connector::{BadRow, FoundTable, Seen, Source, StreamItem};
 use mainstem_env::{Env, JoinOnDrop, Moment};
 use mainstem_envelope::Decoder;

@@ -1,6 +1,6 @@
 //! The tables of one source: which are live, which are being copied, and what a change of columns means for each.
 
-use crate::shared::Shared;
+use crate::capture::shared::Shared;
 use mainstem_connector::{FoundTable, Seen};
 use mainstem_types::sources::SourceTableStatus;
 use mainstem_types::{
@@ -453,7 +453,7 @@ mod tests {
 
     #[test]
     fn what_is_shown_follows_the_tables() {
-        let shared = Shared::new(crate::shared::SourceState::Streaming);
+        let shared = Shared::new(crate::capture::shared::SourceState::Streaming);
         let mut tables = Tables::new(SourceName::new("shop").unwrap(), "public", vec![]);
         let check = |tables: &mut Tables, expected: &[(u64, TableState)], unsettled: usize| {
             tables.publish(&shared, false);

@@ -1,9 +1,9 @@
 //! The one writer of a source's topics. Rows and their barrier are one atomic append; what it returns from is durable, and handed to the live
 //! tables.
 
-use crate::dead_letters::{self, Letter};
+use crate::capture::dead_letters::{self, Letter};
+use crate::capture::shared::Shared;
 use crate::metrics;
-use crate::shared::Shared;
 use mainstem_connector::BadRow;
 use mainstem_env::{Env, Moment};
 use mainstem_envelope::tail::Sender;

@@ -1,12 +1,15 @@
 //! The control of sources: what users declare is made durable, then made true by a runner per source.
 
+pub mod secret;
+mod system;
+
+use crate::capture::dead_letters::{self, Letter, OnBadValue};
+use crate::capture::ingest::{IngestStart, Origin};
+use crate::capture::runner::{Command, Runner, RunnerParts};
+use crate::capture::shared::{Shared, SourceState};
 use crate::codes;
-use crate::dead_letters::{self, Letter, OnBadValue};
+use crate::control::secret::{SecretKey, without_password};
 use crate::desired::{Desired, SourceRecord, TableIds};
-use crate::ingest::{IngestStart, Origin};
-use crate::runner::{Command, Runner, RunnerParts};
-use crate::secret::{SecretKey, without_password};
-use crate::shared::{Shared, SourceState};
 use async_trait::async_trait;
 use mainstem_connector::{Connector, Finding, Options, Severity, Source, SourceSettings, no_connector};
 use mainstem_env::{Env, JoinOnDrop};
@@ -157,7 +160,7 @@ impl Sources {
         let records = self.table_records(&name).await?;
         let runner = match record.paused {
             true => {
-                let mut tables = crate::tables::Tables::new(name.clone(), &origin.default_schema, records);
+                let mut tables = crate::capture::tables::Tables::new(name.clone(), &origin.default_schema, records);
                 tables.publish(&shared, true);
                 None
             }
