@@ -3,8 +3,8 @@
 
 use crate::codes;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, GroupByExpr, ObjectName, Query, Select, SetExpr, SetOperator, SetQuantifier, Statement, TableFactor,
-    Value, VisitMut, VisitorMut,
+    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, ObjectName, Query, Select,
+    SetExpr, SetOperator, SetQuantifier, Statement, TableFactor, Value, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use mainstem_types::{Error, Result};
@@ -28,6 +28,8 @@ const RELATIONS_MAX: u64 = 2000;
 const JOINED_MAX: usize = 200;
 /// Subqueries as values, in EXISTS or in IN, within one another: the planner's time grows by a power of them.
 const SUBQUERIES_MAX: usize = 12;
+/// Expressions within one another that the optimizer writes out with an operand more than once: each doubles what is below it.
+const COPIES_MAX: usize = 8;
 /// Entries of a SELECT list, as in Postgres.
 pub(crate) const COLUMNS_MAX: usize = 1664;
 /// Columns of a CUBE and all sets of a GROUP BY, as in Postgres.
@@ -114,6 +116,7 @@ struct Walk {
     guesses: usize,
     guesses_most: usize,
     subqueries: usize,
+    copies: usize,
     /// Tables of each query that the visit is in, and of the statement.
     relations: Vec<u64>,
     /// Common table expressions: their queries' places in memory, and what one use of them costs.
@@ -221,6 +224,7 @@ impl VisitorMut for Walk {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> Flow {
         balance(expr);
+        flatten(expr);
         // Looked at now and then, so that a chain is walked few times.
         if self.depth.is_multiple_of(64) && self.depth + chain(expr) > DEPTH_MAX {
             dismantle(expr);
@@ -237,6 +241,13 @@ impl VisitorMut for Walk {
                 )));
             }
         }
+        if copied(expr) {
+            self.copies += 1;
+            if self.copies > COPIES_MAX {
+                let what = format!("more than {COPIES_MAX} of COALESCE, BETWEEN and IN are within one another");
+                return ControlFlow::Break(too_complex(what));
+            }
+        }
         self.nodes -= usize::from(matches!(expr, Expr::Value(_)) && self.nodes > 0);
         self.enter()
     }
@@ -249,7 +260,51 @@ impl VisitorMut for Walk {
         if holds_query(expr) {
             self.subqueries -= 1;
         }
+        if copied(expr) {
+            self.copies -= 1;
+        }
         ControlFlow::Continue(())
+    }
+}
+
+/// The optimizer makes a CASE of the first, which tests an operand and gives it, and comparisons of the others, one for each bound.
+fn copied(expr: &Expr) -> bool {
+    match expr {
+        Expr::Function(function) => {
+            name_of(&function.name).is_some_and(|name| matches!(name.as_str(), "coalesce" | "nvl" | "nvl2" | "ifnull"))
+        }
+        Expr::Between { .. } => true,
+        Expr::InList { list, .. } => list.len() > 1,
+        _ => false,
+    }
+}
+
+/// The arguments of a call of COALESCE that has nothing but arguments.
+fn coalesced(expr: &mut Expr) -> Option<&mut Vec<FunctionArg>> {
+    match expr {
+        Expr::Function(Function { name, args: FunctionArguments::List(list), filter: None, over: None, .. })
+            if list.duplicate_treatment.is_none()
+                && list.clauses.is_empty()
+                && name_of(name).is_some_and(|name| name == "coalesce") =>
+        {
+            Some(&mut list.args)
+        }
+        _ => None,
+    }
+}
+
+/// `coalesce(coalesce(a, b), c)` is `coalesce(a, b, c)`. Done call by call from the outside, so that no nesting is too deep for it.
+fn flatten(expr: &mut Expr) {
+    let Some(args) = coalesced(expr) else { return };
+    let mut rest: Vec<FunctionArg> = args.drain(..).rev().collect();
+    while let Some(mut arg) = rest.pop() {
+        match &mut arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(inner)) => match coalesced(inner) {
+                Some(inner) => rest.extend(inner.drain(..).rev()),
+                None => args.push(arg),
+            },
+            _ => args.push(arg),
+        }
     }
 }
 
