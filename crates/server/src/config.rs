@@ -326,7 +326,7 @@ mod tests {
         check("pg_lisen = \"x\"", "CFG-001", Some("Did you mean `pg_listen`?"));
         check("connections_max = \"many\"", "CFG-002", None);
         check("pg_connections_max = \"many\"", "CFG-002", None);
-        check("tls_cert = \"x\"", "CFG-002", Some("give both, or none"));
-        check("not toml", "CFG-002", Some("the file is TOML; config/default.toml shows every key"));
+        check("tls_cert = \"x\"", "CFG-002", Some("Give both, or none."));
+        check("not toml", "CFG-002", Some("Write it as TOML; config/default.toml shows every key."));
     }
 }

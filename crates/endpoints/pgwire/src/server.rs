@@ -195,7 +195,9 @@ async fn serve(shared: Arc<Shared>, accepted: Accepted) {
     let Accepted { stream, address, mut place, stopped } = accepted;
     let mut slot = None;
     let mut stop = stopped.clone();
+    // The start first: what has to go at once is told why, too.
     let started = tokio::select! {
+        biased;
         started = startup::start(&shared, Box::new(stream), address.ip(), &mut slot) => started,
         expired = place.expired() => Err(Stop::Fatal(why(expired))),
         _ = stop.wait_for(|s| *s) => Err(Stop::Gone),
