@@ -102,6 +102,13 @@ impl Shown {
         self.parts = parts;
         self.snapshot.clone()
     }
+
+    /// Keeps nothing while nobody reads it: files of dropped tables and rows that were replaced would stay for it.
+    pub fn let_go(&mut self) {
+        if Arc::strong_count(&self.snapshot) == 1 {
+            *self = Self::default();
+        }
+    }
 }
 
 impl SourceState {

@@ -44,7 +44,7 @@ pub struct Warehouse {
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) schemas: Arc<Schemas>,
     pub(crate) sources: RwLock<BTreeMap<SourceName, Arc<Source>>>,
-    /// What the last query saw.
+    /// What the last query saw, for the next one; given up soon when there is none.
     shown: Mutex<Shown>,
     appliers: Mutex<BTreeMap<SourceName, Applier>>,
     barrier_words: tokio::sync::Mutex<BarrierWords>,
@@ -288,6 +288,7 @@ impl Warehouse {
     }
 
     async fn remove_forgotten(&self) {
+        self.shown.lock().let_go();
         let free: Vec<Gone> = self.forgotten.lock().extract_if(.., |g| g.is_free(i64::MAX)).collect();
         if !free.is_empty() {
             let env = self.context.env.clone();
