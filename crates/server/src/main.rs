@@ -96,13 +96,13 @@ enum User {
 #[derive(Args)]
 struct Place {
     /// Data directory; made when missing [default: data].
-    #[arg(long, value_name = "DIRECTORY")]
+    #[arg(long, global = true, value_name = "DIRECTORY")]
     data: Option<PathBuf>,
     /// Configuration file [default: mainstem.toml in the current directory, when there is one].
-    #[arg(long, value_name = "FILE", env = "MAINSTEM_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = "MAINSTEM_CONFIG")]
     config: Option<PathBuf>,
     /// Any other option, e.g. `--set warehouse.flush_interval_ms=10000`; config/default.toml shows all with their defaults. May be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
 

@@ -141,7 +141,7 @@ async fn it_says_what_it_is() {
     let flags: Vec<_> = help.split("\n      --").skip(1).collect();
     assert!(flags.len() >= 6, "{help}");
     for flag in flags {
-        let described = flag.lines().nth(1).is_some_and(|line| line.trim().len() > 20);
+        let described = flag.split_once('>').is_some_and(|(_, text)| text.trim().len() > 20);
         assert!(described && (flag.contains("[default: ") || flag.contains("default.toml")), "--{flag}");
     }
 }

@@ -143,6 +143,7 @@ impl Warehouse {
     }
 
     async fn compact_source(&self, source: Arc<Source>) {
+        self.shown.lock().let_go();
         let (busy, stop) = (source.clone(), self.stop.subscribe());
         let done = blocking(move || {
             busy.compact(&|| *stop.borrow());
@@ -168,6 +169,7 @@ impl Warehouse {
     }
 
     async fn flush_source(&self, source: Arc<Source>) -> Result<()> {
+        self.shown.lock().let_go();
         let busy = source.clone();
         let flushed = blocking(move || {
             let flushed = busy.flush();
