@@ -73,10 +73,10 @@ const TEXTS: &[Shape] = &[
     shape("coalesce", 100, |n| format!("SELECT {}", nested(n, "coalesce(NULL, ", "1", ")"))),
     // Of a column, which nothing folds away.
     shape("coalesce of a column", 100, |n| format!("SELECT {} FROM (VALUES (1)) AS t(x)", nested(n, "coalesce(", "x", ", 1)"))),
-    shape("coalesce in sums", 8, |n| format!("SELECT {} FROM (VALUES (1)) AS t(x)", nested(n, "coalesce(1 + ", "x", ", 1)"))),
+    shape("coalesce in sums", 6, |n| format!("SELECT {} FROM (VALUES (1)) AS t(x)", nested(n, "coalesce(1 + ", "x", ", 1)"))),
     shape("between", 8, |n| format!("SELECT {} FROM (VALUES (1)) AS t(x)", nested(n, "(", "x", " BETWEEN 0 AND 1)::int"))),
     shape("in", 8, |n| format!("SELECT {} FROM (VALUES (1)) AS t(x)", nested(n, "(", "x", " IN (0, 1, 2))::int"))),
-    shape("nullif", 50, |n| format!("SELECT {} FROM (VALUES (1)) AS t(x)", nested(n, "nullif(", "x", ", 2)"))),
+    shape("nullif", 8, |n| format!("SELECT {} FROM (VALUES (1)) AS t(x)", nested(n, "nullif(", "x", ", 2)"))),
     shape("greatest", 50, |n| format!("SELECT {}", nested(n, "greatest(0, ", "1", ")"))),
     shape("position", 10, |n| format!("SELECT {}", nested(n, "position('1' IN (", "'1'", ")::text)"))),
     shape("position by commas", 0, |n| format!("SELECT {}", nested(n, "position(", "'1'", ", '1')"))),

@@ -28,7 +28,7 @@ const RELATIONS_MAX: u64 = 2000;
 const JOINED_MAX: usize = 200;
 /// Subqueries as values, in EXISTS or in IN, within one another: the planner's time grows by a power of them.
 const SUBQUERIES_MAX: usize = 12;
-/// Expressions within one another that the optimizer writes out with an operand more than once: each doubles what is below it.
+/// Expressions within one another that are planned with an operand written out more than once: each doubles what is below it.
 const COPIES_MAX: usize = 8;
 /// Entries of a SELECT list, as in Postgres.
 pub(crate) const COLUMNS_MAX: usize = 1664;
@@ -244,7 +244,7 @@ impl VisitorMut for Walk {
         if copied(expr) {
             self.copies += 1;
             if self.copies > COPIES_MAX {
-                let what = format!("more than {COPIES_MAX} of COALESCE, BETWEEN and IN are within one another");
+                let what = format!("more than {COPIES_MAX} of COALESCE, NULLIF, CASE, BETWEEN and IN are within one another");
                 return ControlFlow::Break(too_complex(what));
             }
         }
@@ -267,13 +267,13 @@ impl VisitorMut for Walk {
     }
 }
 
-/// The optimizer makes a CASE of the first, which tests an operand and gives it, and comparisons of the others, one for each bound.
+/// The functions become a CASE, which tests an operand and gives it; the others comparisons of it, one for each value.
 fn copied(expr: &Expr) -> bool {
     match expr {
         Expr::Function(function) => {
-            name_of(&function.name).is_some_and(|name| matches!(name.as_str(), "coalesce" | "nvl" | "nvl2" | "ifnull"))
+            name_of(&function.name).is_some_and(|name| matches!(name.as_str(), "coalesce" | "nullif" | "nvl" | "nvl2" | "ifnull"))
         }
-        Expr::Between { .. } => true,
+        Expr::Between { .. } | Expr::Case { operand: Some(_), .. } => true,
         Expr::InList { list, .. } => list.len() > 1,
         _ => false,
     }
